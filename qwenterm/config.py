@@ -186,15 +186,15 @@ def load(
         values: dict[str, Any] = tomli.loads(text)
     except tomli.TOMLDecodeError as error:
         raise UsageError(f"{path}: not valid TOML: {error}. Correct it or move it away.") from None
-    _validate(values, lambda loc: f"{path}:{_line_of(text, loc)}: ")
+    _validate(values, path=path, text=text)
     for variable, key in ENVIRONMENT.items():
         if environ.get(variable):
             _set(values, key, environ[variable])
-            _validate(values, lambda _loc, v=variable: f"environment variable {v}: ")
+            _validate(values, where=f"environment variable {variable}: ")
     for key, value in (flags or {}).items():
         if value is not None:
             _set(values, key, value)
-            _validate(values, lambda _loc, k=key: f"flag for {k}: ")
+            _validate(values, where=f"flag for {key}: ")
     return Config.model_validate(values)
 
 
@@ -207,7 +207,9 @@ def _read(path: Path) -> str:
         raise UsageError(f"{path}: cannot be read: {error}") from None
 
 
-def _validate(values: Mapping[str, Any], where: Any) -> None:
+def _validate(
+    values: Mapping[str, Any], *, where: str = "", path: Path | None = None, text: str = ""
+) -> None:
     try:
         Config.model_validate(values)
     except ValidationError as error:
@@ -218,7 +220,9 @@ def _validate(values: Mapping[str, Any], where: Any) -> None:
             problem = f"unknown setting `{key}`{_suggestion(loc)}"
         else:
             problem = f"setting `{key}`: {first['msg']} (it is {first['input']!r})"
-        raise UsageError(f"{where(loc)}{problem}") from None
+        if path:
+            where = f"{path}:{_line_of(text, loc)}: "
+        raise UsageError(f"{where}{problem}") from None
 
 
 def _suggestion(loc: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Union
+from typing import Any, Literal
 
 EndReason = Literal["answered", "step_limit", "cancelled", "error", "needs_approval", "repeated"]
 
@@ -136,21 +136,21 @@ class TurnEnded:
     details: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
-Event = Union[
-    TurnStarted,
-    LoadProgress,
-    PrefillProgress,
-    TextDelta,
-    ThinkingDelta,
-    ToolStarted,
-    ApprovalRequested,
-    ToolOutput,
-    ToolFinished,
-    Compacted,
-    Notice,
-    Usage,
-    TurnEnded,
-]
+Event = (
+    TurnStarted
+    | LoadProgress
+    | PrefillProgress
+    | TextDelta
+    | ThinkingDelta
+    | ToolStarted
+    | ApprovalRequested
+    | ToolOutput
+    | ToolFinished
+    | Compacted
+    | Notice
+    | Usage
+    | TurnEnded
+)
 
 EVENT_TYPES: Mapping[str, type[Any]] = {
     re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower(): cls

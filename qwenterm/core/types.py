@@ -128,7 +128,7 @@ class Tool:
 
 @dataclass(frozen=True)
 class Ruling:
-    """The policy's answer: what to do, the rule that decided, and the access granted to commands."""
+    """The policy's answer: what to do, the rule that decided, the access granted to commands."""
 
     action: Action
     rule: str
