@@ -1,0 +1,1 @@
+"""llama.cpp behind a narrow door: load, tokenize, evaluate, sample."""

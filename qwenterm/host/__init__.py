@@ -1,0 +1,1 @@
+"""The resident process that keeps the model loaded and answers over HTTP."""

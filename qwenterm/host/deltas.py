@@ -1,0 +1,85 @@
+"""The pieces that a completion is made of, and their form on the wire."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Finish = Literal["stop", "length", "tool_calls"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Prompt evaluation."""
+
+    processed: int
+    total: int
+    cached: int
+    milliseconds: float
+
+
+@dataclass(frozen=True)
+class Text:
+    """New answer text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Thinking:
+    """New reasoning text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """A complete call; `arguments` is JSON text."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The end, with counts of tokens and milliseconds."""
+
+    reason: Finish
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    prompt_ms: float
+    completion_ms: float
+
+
+Delta = Progress | Text | Thinking | Call | Finished
+
+
+def usage(end: Finished) -> dict[str, Any]:
+    """Return the `usage` and `timings` objects of an answer, as two keys."""
+    evaluated = end.prompt_tokens - end.cached_tokens
+    return {
+        "usage": {
+            "prompt_tokens": end.prompt_tokens,
+            "completion_tokens": end.completion_tokens,
+            "total_tokens": end.prompt_tokens + end.completion_tokens,
+            "prompt_tokens_details": {"cached_tokens": end.cached_tokens},
+        },
+        "timings": {
+            "cache_n": end.cached_tokens,
+            "prompt_n": evaluated,
+            "prompt_ms": round(end.prompt_ms, 3),
+            "predicted_n": end.completion_tokens,
+            "predicted_ms": round(end.completion_ms, 3),
+        },
+    }
+
+
+def call_entry(call: Call) -> dict[str, Any]:
+    """Return a call as an entry of `tool_calls`."""
+    return {
+        "id": call.id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.arguments},
+    }

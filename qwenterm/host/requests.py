@@ -1,0 +1,210 @@
+"""What a client may send, validated: the OpenAI chat-completions dialect plus documented extras.
+
+Unknown fields are ignored, as clients send many; wrong values of known ones are errors that name
+the field.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Literal, cast
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from qwenterm.chat.formats import ToolSpec
+from qwenterm.core.errors import QwentermError
+
+
+class InvalidRequestError(QwentermError):
+    """The request asks for something that cannot be done; the message says what."""
+
+
+class Wire(BaseModel):
+    """Base of the wire models."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class FunctionCall(Wire):
+    """A call inside an assistant message; `arguments` is JSON text on the wire."""
+
+    name: str
+    arguments: dict[str, Any] = {}
+
+    @field_validator("arguments", mode="before")
+    @classmethod
+    def _decode(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return json.loads(value) if value.strip() else {}
+        return value
+
+
+class CallEntry(Wire):
+    """One entry of `tool_calls`."""
+
+    id: str = ""
+    function: FunctionCall
+
+
+class ChatMessage(Wire):
+    """A message; content parts are joined to one text."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str = ""
+    reasoning_content: str = ""
+    tool_calls: tuple[CallEntry, ...] = ()
+
+    @field_validator("content", "reasoning_content", mode="before")
+    @classmethod
+    def _text(cls, value: Any) -> Any:
+        if value is None:
+            return ""
+        if isinstance(value, list):
+            texts: list[str] = []
+            for part in cast("list[Any]", value):
+                if not isinstance(part, dict) or cast("dict[str, Any]", part).get("type") != "text":
+                    raise ValueError("only text content is supported")
+                texts.append(str(cast("dict[str, Any]", part).get("text", "")))
+            return "".join(texts)
+        return value
+
+    @field_validator("tool_calls", mode="before")
+    @classmethod
+    def _calls(cls, value: Any) -> Any:
+        return value or ()
+
+    def for_template(self) -> dict[str, Any]:
+        """Return the message in the form that chat templates read."""
+        shown: dict[str, Any] = {
+            "role": "system" if self.role == "developer" else self.role,
+            "content": self.content,
+        }
+        if self.reasoning_content:
+            shown["reasoning_content"] = self.reasoning_content
+        if self.tool_calls:
+            shown["tool_calls"] = [
+                {"name": call.function.name, "arguments": call.function.arguments}
+                for call in self.tool_calls
+            ]
+        return shown
+
+
+class Function(Wire):
+    """A tool's function."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    description: str = ""
+    parameters: dict[str, Any] = {"type": "object", "properties": {}}
+
+
+class ToolEntry(Wire):
+    """One entry of `tools`."""
+
+    type: Literal["function"] = "function"
+    function: Function
+
+
+class NamedFunction(Wire):
+    """The function of a `tool_choice` that names one."""
+
+    name: str
+
+
+class NamedChoice(Wire):
+    """A `tool_choice` that names a function."""
+
+    type: Literal["function"] = "function"
+    function: NamedFunction
+
+
+class JsonSchema(Wire):
+    """The schema of a `response_format`."""
+
+    schema_: dict[str, Any] = Field(alias="schema")
+
+
+class ResponseFormat(Wire):
+    """What the answer must look like."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+
+class StreamOptions(Wire):
+    """Options of a streamed answer."""
+
+    include_usage: bool = False
+
+
+class CompletionRequest(Wire):
+    """The body of `POST /v1/chat/completions`."""
+
+    messages: tuple[ChatMessage, ...] = Field(min_length=1)
+    model: str = ""
+    tools: tuple[ToolEntry, ...] = ()
+    tool_choice: Literal["auto", "none", "required"] | NamedChoice = "auto"
+    parallel_tool_calls: bool = False
+    response_format: ResponseFormat | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    temperature: float = Field(default=0.7, ge=0)
+    top_p: float = Field(default=0.9, gt=0, le=1)
+    top_k: int = Field(default=40, ge=0)
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    stream: bool = False
+    stream_options: StreamOptions = StreamOptions()
+    chat_template_kwargs: dict[str, Any] = {}
+    continue_final_message: bool = False
+    return_progress: bool = False
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _stops(cls, value: Any) -> Any:
+        if value is None:
+            return ()
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("tools", "tool_choice", "stream_options", mode="before")
+    @classmethod
+    def _absent(cls, value: Any, info: Any) -> Any:
+        defaults = {"tools": (), "tool_choice": "auto", "stream_options": StreamOptions()}
+        return defaults[info.field_name] if value is None else value
+
+    def answer_schema(self) -> dict[str, Any] | None:
+        """Return the JSON schema that the answer must satisfy, None for free text."""
+        if self.response_format is None or self.response_format.type == "text":
+            return None
+        wanted = self.response_format.json_schema
+        return wanted.schema_ if wanted else {"type": "object"}
+
+    def callable_tools(self) -> Sequence[ToolSpec]:
+        """Return the tools that this request may call; raises ValueError for an unknown choice."""
+        specs = [ToolSpec(tool.function.name, tool.function.parameters) for tool in self.tools]
+        if self.tool_choice == "none":
+            return []
+        if isinstance(self.tool_choice, NamedChoice):
+            name = self.tool_choice.function.name
+            specs = [spec for spec in specs if spec.name == name]
+            if not specs:
+                raise ValueError(f"tool_choice: there is no tool named {name!r}")
+        elif self.tool_choice == "required" and not specs:
+            raise ValueError("tool_choice: required, but there are no tools")
+        return specs
+
+    @property
+    def must_call(self) -> bool:
+        """Return whether the answer has to be a call."""
+        return self.tool_choice == "required" or isinstance(self.tool_choice, NamedChoice)
+
+
+class LoadRequest(Wire):
+    """The body of `POST /admin/load`."""
+
+    path: str
+    n_ctx: int = Field(ge=256)
+    n_gpu_layers: int = Field(default=-1, ge=-1)
+    threads: int = Field(default=0, ge=0)
+    batch: int = Field(default=0, ge=0)
