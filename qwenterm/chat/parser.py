@@ -22,6 +22,7 @@ _FOREIGN = (
     '```{"name":"',
     '```xml{"name":"',
     '{"name":"',
+    '{{"name":"',
     '[{"name":"',
     '```json[{"name":"',
     '<tools>{"name":"',

@@ -113,7 +113,7 @@ async def ensure(
         await stop(directory)
         facts = None
     if facts is None:
-        facts = await _start(directory, log, idle_seconds)
+        facts = await _answering(directory, _spawn(directory, log, idle_seconds), log)
     asked = False
     while True:
         if not asked and not (facts["state"] == "ready" and _same(facts, wanted)):
@@ -134,7 +134,7 @@ def _same(facts: Mapping[str, Any], wanted: Wanted) -> bool:
     return facts["path"] == wanted.path
 
 
-async def _start(directory: Path, log: Path, idle_seconds: float) -> dict[str, Any]:
+def _spawn(directory: Path, log: Path, idle_seconds: float) -> subprocess.Popen[bytes]:
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [
         sys.executable,
@@ -148,7 +148,7 @@ async def _start(directory: Path, log: Path, idle_seconds: float) -> dict[str, A
     # Appended, so that the reason of a crash is still there after the restart.
     _keep_small(log)
     with log.open("ab") as output:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -156,6 +156,11 @@ async def _start(directory: Path, log: Path, idle_seconds: float) -> dict[str, A
             cwd="/",
             start_new_session=True,
         )
+
+
+async def _answering(
+    directory: Path, process: subprocess.Popen[bytes], log: Path
+) -> dict[str, Any]:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         facts = await status(directory)
