@@ -1,5 +1,7 @@
 """The output parser: if it fails, users see raw calls in their answers or lose text."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +14,7 @@ def parse(text, cuts=(), *, thinking=False, calls=True):
     parser = OutputParser(thinking=thinking, calls=calls)
     bounds = [0, *sorted(cut for cut in set(cuts) if cut < len(text)), len(text)]
     pieces = []
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in itertools.pairwise(bounds):
         for piece in parser.feed(text[start:end]):
             pieces.append((piece.kind, piece.text))
             if piece.kind in (Kind.CALL_OPENED, Kind.FOREIGN_CALL):

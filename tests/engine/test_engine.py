@@ -129,12 +129,19 @@ SCHEMA = {
 }
 
 
+EXAMPLES = {
+    JSON: '\n{"name": "view", "arguments": {"path": "b", "mode": "two", "count": 5}}\n</tool_call>',
+    TAGGED: "\n<function=view>\n<parameter=path>\nb\n</parameter>\n<parameter=mode>\ntwo\n"
+    "</parameter>\n<parameter=count>\n5\n</parameter>\n</function>\n</tool_call>",
+}
+
+
 @pytest.mark.parametrize("syntax", [JSON, TAGGED], ids=lambda syntax: syntax.name)
 @pytest.mark.parametrize("seed", range(6))
 def test_a_constrained_call_is_always_valid(context, llama, syntax, seed):
     """Hot sampling writes nonsense; the grammar must turn it into a valid call all the same."""
     tools = [ToolSpec("edit", SCHEMA), ToolSpec("view", SCHEMA)]
-    prefill(context, llama.tokenize("Call a tool: <tool_call>"))
+    prefill(context, llama.tokenize(f"Call:\n<tool_call>{EXAMPLES[syntax]}\nCall:\n<tool_call>"))
     generation = Generation(context, Sampling(temperature=1.1, top_k=40, top_p=1, seed=seed))
     generation.sampler.constrain(syntax.grammar(tools, schema_rules))
     text = ""
