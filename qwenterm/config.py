@@ -62,7 +62,7 @@ class HostSettings(Section):
     context: int = Field(default=0, ge=0)
     n_gpu_layers: int = Field(default=-1, ge=-1)
     threads: int = Field(default=0, ge=0)
-    batch: int = Field(default=256, ge=1)
+    batch: int = Field(default=0, ge=0)
 
 
 class AgentSettings(Section):
