@@ -1,0 +1,1 @@
+"""Decides what may happen: pure functions from mode, intents and places to a ruling."""
