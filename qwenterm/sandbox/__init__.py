@@ -1,0 +1,1 @@
+"""Runs commands behind kernel boundaries: bubblewrap, else Landlock, else it says so."""
