@@ -32,6 +32,8 @@ _STARTUP_FILES = (
     ".config/systemd",
     ".config/autostart",
 )
+# Not files at all: the environment of this very process is among them.
+_NO_FILES = ("/proc", "/sys", "/dev", "/run")
 # Inside any folder of this name: what runs on the user's next git command.
 _GIT_EXECUTABLE_PARTS = ("hooks", "config", "config.worktree", "info", "modules", "worktrees")
 
@@ -62,7 +64,7 @@ def build_places(
     protected += [Path(os.path.realpath(path)) for path in own]
     return Places(
         workspace=Path(os.path.realpath(workspace)),
-        hidden=tuple(resolve(path, real_home, real_home) for path in hidden),
+        hidden=tuple(resolve(path, real_home, real_home) for path in (*hidden, *_NO_FILES)),
         protected=tuple(protected),
     )
 
@@ -84,7 +86,10 @@ def inside(path: Path, folder: Path) -> bool:
 
 def is_hidden(path: Path, places: Places) -> bool:
     """Tell whether `path` is among the secrets."""
-    return any(inside(path, secret) for secret in places.hidden)
+    # A workspace inside a hidden folder was chosen by the user.
+    return any(
+        inside(path, secret) and not inside(places.workspace, secret) for secret in places.hidden
+    )
 
 
 def is_protected(path: Path, places: Places) -> bool:

@@ -47,6 +47,8 @@ class Backend:
             argv.append("--writable")
         for path in confinement.hidden:
             argv += ["--hidden", str(path)]
+        for path in confinement.visible:
+            argv += ["--visible", str(path)]
         return [*argv, "--", *command]
 
 

@@ -24,6 +24,8 @@ def arguments(
     argv += ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
     for folder in private_folders(confinement.home):
         argv += ["--tmpfs", str(folder)]
+    for path in confinement.visible:
+        argv += ["--ro-bind", str(path), str(path)]
     writable = confinement.access is Access.WORKSPACE
     argv += ["--bind" if writable else "--ro-bind", workspace, workspace]
     if writable:

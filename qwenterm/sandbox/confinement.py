@@ -29,13 +29,17 @@ class Limits:
 
 @dataclass(frozen=True)
 class Confinement:
-    """One command's world; all paths are absolute and resolved."""
+    """One command's world; all paths are absolute and resolved.
+
+    `visible` are paths to be readable even when they lie in a folder that is made private.
+    """
 
     workspace: Path
     access: Access
     home: Path
     hidden: tuple[Path, ...] = ()
     limits: Limits = field(default_factory=Limits)
+    visible: tuple[Path, ...] = ()
 
 
 def filtered_environment(environ: Mapping[str, str], home: Path) -> dict[str, str]:

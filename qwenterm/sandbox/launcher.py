@@ -54,6 +54,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--writable", action="store_true")
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--hidden", type=Path, action="append", default=[])
+    parser.add_argument("--visible", type=Path, action="append", default=[])
     parser.add_argument("--processes", type=int, required=True)
     parser.add_argument("command", nargs="+")
     return parser.parse_args()
@@ -78,7 +79,7 @@ def _become(options: argparse.Namespace, private: Path) -> None:
 def _confine(options: argparse.Namespace, private: Path) -> None:
     access = Access.WORKSPACE if options.writable else Access.READ_ONLY
     confinement = Confinement(options.workspace, access, options.home, tuple(options.hidden))
-    readable = list(readable_paths(confinement))
+    readable = [*readable_paths(confinement), *options.visible]
     writable = [private, *(Path(path) for path in ("/dev/null", "/dev/zero", "/dev/full"))]
     if options.writable:
         # Landlock knows no exceptions inside a folder: `git_guard` watches over `.git` instead.

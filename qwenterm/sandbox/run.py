@@ -57,6 +57,7 @@ async def run(
     access: Access,
     emit: Callable[[str], None] = lambda _text: None,
     seconds: float | None = None,
+    visible: Sequence[Path] = (),
 ) -> Completed:
     """Run `command` in `workspace`; cancelling ends it and all it started.
 
@@ -64,7 +65,9 @@ async def run(
     than the limit. Raises OSError when the command line cannot be started at all.
     """
     limits = sandbox.limits if seconds is None else replace(sandbox.limits, seconds=seconds)
-    confinement = Confinement(workspace, access, sandbox.home, sandbox.hidden, limits)
+    confinement = Confinement(
+        workspace, access, sandbox.home, sandbox.hidden, limits, tuple(visible)
+    )
     environment = filtered_environment(sandbox.environ, sandbox.home)
     argv = sandbox.backend.arguments(command, confinement, environment)
     writable = access is Access.WORKSPACE

@@ -81,6 +81,7 @@ def test_a_project_inside_home_protects_the_start_up_files_by_real_path(tmp_path
 
 def test_secrets_are_not_read(places):
     assert ruling(places, ASK, "read", "~/.ssh/id_rsa").action == "deny"
+    assert ruling(places, ASK, "read", "/proc/self/environ").action == "deny"
     assert ruling(places, ASK, "read", "/etc/hostname").action == "allow"
 
 
