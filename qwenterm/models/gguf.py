@@ -95,6 +95,16 @@ class GgufFacts:
     tensor_count: int
     kv_bytes_per_token: int
 
+    @property
+    def bytes(self) -> int:
+        """The size, under the name that the memory plan uses."""
+        return self.size
+
+    @property
+    def context(self) -> int:
+        """The trained context, under the name that the memory plan uses."""
+        return self.context_length
+
 
 def check_file(path: Path) -> GgufFacts:
     """Return the facts of a whole GGUF file.
