@@ -1,0 +1,215 @@
+"""The loop: ask the model, run what it calls, tell it the results, until it answers.
+
+`run_turn` is an async generator of events. Closing or cancelling it stops everything at once and
+leaves a conversation that can go on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from qwenterm.agent.answer import Answer, prepare, request
+from qwenterm.agent.dispatch import Outcome, dispatch
+from qwenterm.agent.nudges import SCHEMA_PROMPT, doable, repeated_text
+from qwenterm.agent.prompt import system_message, tool_definitions, user_message
+from qwenterm.agent.runtime import Runtime
+from qwenterm.client import ChatRequest
+from qwenterm.core.errors import (
+    EXIT_ANSWERED,
+    EXIT_NEEDS_APPROVAL,
+    EXIT_NO_ANSWER,
+    QwentermError,
+)
+from qwenterm.core.events import Event, Notice, TurnEnded, TurnStarted
+from qwenterm.core.types import Message, ToolCall
+
+_RESAMPLING_TEMPERATURE = 0.8
+_MOST_REPEATS = 2
+STOPPED = "(stopped by the user)"
+
+
+@dataclass
+class _Turn:
+    """What one turn remembers: calls made since the last change, and how it is going."""
+
+    schema: Mapping[str, Any] | None
+    steps: int = 0
+    seen: set[str] = field(default_factory=set[str])
+    repeats: int = 0
+    resample: int = 0
+    nudged: bool = False
+    must_call: bool = False
+    must_answer: bool = False
+    called: int = 0
+    denied: bool = False
+
+
+async def run_turn(
+    runtime: Runtime,
+    prompt: str,
+    *,
+    attachment: str = "",
+    schema: Mapping[str, Any] | None = None,
+) -> AsyncIterator[Event]:
+    """Yield the events of one turn, `TurnStarted` to `TurnEnded`.
+
+    `attachment` is input that came with the prompt, marked as data. `schema`: the answer must be
+    JSON that satisfies it. Errors end the turn as `TurnEnded`, with the exit status of the
+    command-line table in `details["status"]`.
+    """
+    history = runtime.history
+    if not history:
+        history.append(system_message())
+    facts = runtime.facts if len(history) == 1 else ""
+    history.append(user_message(prompt, facts=facts, attachment=attachment))
+    turn = _Turn(schema)
+    answer = Answer()
+    yield TurnStarted(prompt)
+    try:
+        async for event in prepare(runtime):
+            yield event
+        while True:
+            answer = Answer()
+            async for event in request(runtime, answer, lambda: _chat(runtime, turn)):
+                yield event
+            turn.steps += 1
+            if answer.calls or answer.broken:
+                async for event in _calls(runtime, turn, answer):
+                    yield event
+                continue
+            if not turn.nudged and not turn.called and not turn.must_answer and doable(answer.text):
+                # Told to do it once: the model answered with a command for the user to run.
+                turn.nudged = turn.must_call = True
+                continue
+            history.append(Message("assistant", answer.text, answer.thinking))
+            break
+        if schema is not None:
+            answer = Answer()
+            history.append(Message("user", SCHEMA_PROMPT))
+            async for event in request(runtime, answer, lambda: _schema_chat(runtime, schema)):
+                yield event
+            history.append(Message("assistant", answer.text))
+    except QwentermError as error:
+        _close(history, answer)
+        yield TurnEnded("error", answer.text, str(error), turn.steps, {"status": error.status})
+        return
+    except BaseException:
+        _close(history, answer)
+        raise
+    yield _ended(runtime, turn, answer)
+
+
+def _chat(runtime: Runtime, turn: _Turn) -> ChatRequest:
+    settings = runtime.settings
+    last = turn.steps >= settings.max_steps
+    none = last or turn.must_answer
+    return ChatRequest(
+        messages=list(runtime.history),
+        tools=tool_definitions(list(runtime.tools.values())),
+        tool_choice="none" if none else "required" if turn.must_call else "auto",
+        temperature=_RESAMPLING_TEMPERATURE if turn.resample else settings.temperature,
+        top_p=settings.top_p,
+        seed=settings.seed + turn.resample + 7 * turn.repeats,
+        max_tokens=settings.max_output_tokens,
+        thinking=settings.thinking,
+    )
+
+
+def _schema_chat(runtime: Runtime, schema: Mapping[str, Any]) -> ChatRequest:
+    settings = runtime.settings
+    return ChatRequest(
+        messages=list(runtime.history),
+        tools=tool_definitions(list(runtime.tools.values())),
+        tool_choice="none",
+        temperature=0.0,
+        seed=settings.seed,
+        max_tokens=settings.max_output_tokens,
+        thinking=False,
+        schema=schema,
+    )
+
+
+async def _calls(runtime: Runtime, turn: _Turn, answer: Answer) -> AsyncIterator[Event]:
+    """Run an answer's calls and add them with their results to the conversation."""
+    history = runtime.history
+    turn.must_call = False
+    keys = [_key(call) for call in answer.calls]
+    if keys and all(key in turn.seen for key in keys) and not turn.resample:
+        # Dropped and sampled anew, hotter and with another seed, before it enters the history.
+        turn.resample += 1
+        return
+    turn.resample = 0
+    calls = _with_unique_ids(history, answer.calls)
+    broken = [ToolCall(f"broken_{len(history)}", call.name, {}) for call in answer.broken]
+    message = Message("assistant", answer.text, answer.thinking, (*calls, *broken))
+    history.append(message)
+    results = {call.id: "cancelled by the user" for call in message.tool_calls}
+    try:
+        for call in broken:
+            results[call.id] = "the arguments were not a JSON object; write the call again"
+        for call, key in zip(calls, keys, strict=True):
+            if key in turn.seen:
+                turn.repeats += 1
+                turn.must_answer = turn.repeats >= _MOST_REPEATS
+                results[call.id] = repeated_text(call.name, last=turn.must_answer)
+                yield Notice(f"the model repeated {call.name}; told to go on")
+                continue
+            outcome = Outcome("")
+            async for event in dispatch(runtime, call):
+                if isinstance(event, Outcome):
+                    outcome = event
+                else:
+                    yield event
+            results[call.id] = outcome.text
+            turn.called += 1
+            turn.denied = turn.denied or outcome.denied
+            if outcome.changed:
+                turn.seen.clear()
+            turn.seen.add(key)
+    finally:
+        # Also when cancelled: every call has a result, or the template could not go on.
+        for call in message.tool_calls:
+            history.append(Message("tool", results[call.id], tool_call_id=call.id))
+
+
+def _ended(runtime: Runtime, turn: _Turn, answer: Answer) -> TurnEnded:
+    status, reason, error = EXIT_ANSWERED, "answered", ""
+    if turn.denied and not runtime.approvals.attended:
+        status, reason = EXIT_NEEDS_APPROVAL, "needs_approval"
+        error = "something needed an approval that nobody could give"
+    elif not answer.text.strip():
+        status, reason, error = EXIT_NO_ANSWER, "error", "the model gave no answer"
+    elif turn.steps > runtime.settings.max_steps:
+        status, reason = EXIT_NO_ANSWER, "step_limit"
+        error = f"stopped after {runtime.settings.max_steps} steps (agent.max_steps)"
+    elif answer.finish == "length":
+        error = "the answer was cut at agent.max_output_tokens"
+    details = {"status": status, "repeats": turn.repeats}
+    return TurnEnded(reason, answer.text, error, turn.steps, details)
+
+
+def _close(history: list[Message], answer: Answer) -> None:
+    """Leave a conversation that can go on after a turn that broke off."""
+    if history and history[-1].role == "user":
+        history.append(Message("assistant", answer.text or STOPPED))
+
+
+def _key(call: ToolCall) -> str:
+    return f"{call.name} {json.dumps(call.arguments, sort_keys=True)}"
+
+
+def _with_unique_ids(history: list[Message], calls: list[ToolCall]) -> list[ToolCall]:
+    """Give ids that are unique in the conversation: some servers number anew in each answer."""
+    used = {call.id for message in history for call in message.tool_calls}
+    unique: list[ToolCall] = []
+    for call in calls:
+        identifier, number = call.id, 1
+        while identifier in used:
+            number += 1
+            identifier = f"{call.id}-{number}"
+        used.add(identifier)
+        unique.append(replace(call, id=identifier))
+    return unique

@@ -1,0 +1,57 @@
+"""What a turn needs, put together once by `app.build_runtime` and passed in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from qwenterm.agent.approvals import Approvals
+from qwenterm.client import ChatEvent, ChatRequest
+from qwenterm.config import AgentSettings
+from qwenterm.core.types import Message, PermissionMode, Tool
+from qwenterm.permissions.places import Places
+
+
+class Model(Protocol):
+    """Whoever answers: the resident host, another server, or a script in tests."""
+
+    async def prepare(self, progress: Callable[[float], None]) -> None:
+        """Make the model ready to answer, starting what must be started; `progress` is 0..1.
+
+        Called before a turn's first request and again after a lost connection. Raises
+        `UnavailableError`.
+        """
+        ...
+
+    def stream(self, request: ChatRequest) -> AsyncIterator[ChatEvent]:
+        """Yield one answer's events; raises the errors of `client.ChatClient.stream`."""
+        ...
+
+
+@dataclass
+class Runtime:
+    """A session: its model, tools, places and mode, and the conversation so far.
+
+    `facts` are lines about the surroundings that change from folder to folder; they go into the
+    first user message, never before the tools. `output_chars` bounds what one tool result brings
+    into the prompt.
+    """
+
+    model: Model
+    tools: Mapping[str, Tool]
+    places: Places
+    home: Path
+    contained: bool
+    settings: AgentSettings
+    mode: PermissionMode = PermissionMode.ASK
+    facts: str = ""
+    output_chars: int = 6000
+    approvals: Approvals = field(default_factory=Approvals)
+    history: list[Message] = field(default_factory=list[Message])
+
+    @property
+    def workspace(self) -> Path:
+        """The folder in which tools work."""
+        return self.places.workspace
