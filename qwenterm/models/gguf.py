@@ -18,19 +18,7 @@ from qwenterm.models.catalog import find_by_file
 Scalar = int | float | bool | str
 Value = Scalar | list[int]
 
-_SCALARS = {
-    0: "B",
-    1: "b",
-    2: "H",
-    3: "h",
-    4: "I",
-    5: "i",
-    6: "f",
-    7: "?",
-    10: "Q",
-    11: "q",
-    12: "d",
-}
+_SCALARS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
 _STRING, _ARRAY = 8, 9
 _KEEP_ARRAY = 1024  # per-layer integers are wanted, vocabularies are not
 # Limits that no real model comes near; they bound the time that a hostile file can take.
@@ -41,28 +29,15 @@ _MAX_STRINGS = 1 << 23
 
 # ggml type -> (elements in a block, bytes of a block)
 _BLOCKS = {
-    **{
-        0: (1, 4),
-        1: (1, 2),
-        24: (1, 1),
-        25: (1, 2),
-        26: (1, 4),
-        27: (1, 8),
-        28: (1, 8),
-        30: (1, 2),
-    },
-    **{2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 9: (32, 36)},
-    **{
-        10: (256, 84),
-        11: (256, 110),
-        12: (256, 144),
-        13: (256, 176),
-        14: (256, 210),
-        15: (256, 292),
-    },
-    **{16: (256, 66), 17: (256, 74), 18: (256, 98), 19: (256, 50), 20: (32, 18), 21: (256, 110)},
-    **{22: (256, 82), 23: (256, 136), 29: (256, 56), 34: (256, 54), 35: (256, 66), 39: (32, 17)},
-    **{40: (64, 36)},
+    kind: (elements, size)
+    for elements, sizes in (
+        (1, {0: 4, 1: 2, 24: 1, 25: 2, 26: 4, 27: 8, 28: 8, 30: 2}),
+        (32, {2: 18, 3: 20, 6: 22, 7: 24, 8: 34, 9: 36, 20: 18, 39: 17}),
+        (64, {40: 36}),
+        (256, {10: 84, 11: 110, 12: 144, 13: 176, 14: 210, 15: 292, 16: 66, 17: 74, 18: 98}),
+        (256, {19: 50, 21: 110, 22: 82, 23: 136, 29: 56, 34: 54, 35: 66}),
+    )
+    for kind, size in sizes.items()
 }
 
 

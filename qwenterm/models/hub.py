@@ -17,7 +17,9 @@ from typing import Literal
 
 import httpx
 from huggingface_hub import hf_hub_url
-from huggingface_hub.utils import build_hf_headers
+from huggingface_hub.utils import (
+    build_hf_headers,  # pyright: ignore[reportUnknownVariableType]
+)
 
 from qwenterm.models.catalog import CatalogModel
 from qwenterm.models.partial import Partial, SourceError

@@ -10,7 +10,7 @@ import errno
 import fcntl
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -99,6 +99,21 @@ class Partial:
         return f"{self.path} cannot be written: {error.strerror}; what has arrived is kept"
 
 
+def partial_path(target: Path) -> Path:
+    """Return where the file is while it is incomplete."""
+    return target.with_name(f"{target.name}.part")
+
+
+def scratch_path(target: Path) -> Path:
+    """Return the folder for what a source needs on the way to the file."""
+    return target.with_name(f"{target.name}.scratch")
+
+
+def lock_path(target: Path) -> Path:
+    """Return the lock file that goes with a model file."""
+    return target.with_name(f".{target.name}.lock")
+
+
 def put_in_place(part: Path, target: Path, sha256: str) -> None:
     """Check the hash of a complete `part` and rename it to `target` in one step.
 
@@ -129,7 +144,7 @@ def sha256_of(path: Path) -> str:
 
 
 @contextmanager
-def exclusive(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+def exclusive(path: Path, waiting: Callable[[], None]) -> Generator[None]:
     """Hold the lock file `path`; call `waiting` once if another process has it, then wait.
 
     The lock ends with the process, however it ends. The empty file stays: removing it would let

