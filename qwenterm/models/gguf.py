@@ -18,7 +18,7 @@ from qwenterm.models.catalog import find_by_file
 Scalar = int | float | bool | str
 Value = Scalar | list[int]
 
-_SCALARS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
+_SCALARS: dict[int, str] = {**dict(enumerate("BbHhIif?")), 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 _KEEP_ARRAY = 1024  # per-layer integers are wanted, vocabularies are not
 # Limits that no real model comes near; they bound the time that a hostile file can take.
@@ -135,10 +135,12 @@ class _Reader:
             value = self.value(self.number("I"))
             if value is not None:
                 values[key] = value
+        architecture = _text(values, "general.architecture")
+        if not tensors or not architecture:
+            raise _DamagedError("holds no weights" if architecture else "names no architecture")
         end = self.tensor_end(tensors, _integer(values, "general.alignment", 32))
         if end > self.size:
             raise _CutError(end)
-        architecture = _text(values, "general.architecture")
         return GgufFacts(
             path=path,
             size=self.size,
