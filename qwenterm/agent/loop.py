@@ -7,7 +7,7 @@ leaves a conversation that can go on.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -53,7 +53,7 @@ async def run_turn(
     *,
     attachment: str = "",
     schema: Mapping[str, Any] | None = None,
-) -> AsyncIterator[Event]:
+) -> AsyncGenerator[Event, None]:
     """Yield the events of one turn, `TurnStarted` to `TurnEnded`.
 
     `attachment` is input that came with the prompt, marked as data. `schema`: the answer must be

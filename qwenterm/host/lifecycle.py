@@ -31,13 +31,18 @@ _MAX_SOCKET_PATH = 100
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the host should have loaded: a file, context in tokens, GPU layers, threads, chunk."""
+    """What the host should have loaded: a file, context in tokens, GPU layers, threads, chunk.
+
+    `pinned`: the user named this context size, so a loaded model with another one is loaded anew;
+    otherwise a size that was chosen to fit the memory of the moment stays.
+    """
 
     path: str
     n_ctx: int
     n_gpu_layers: int = -1
     threads: int = 0
     batch: int = 0
+    pinned: bool = False
 
 
 def runtime_directory(environ: Mapping[str, str] = os.environ) -> Path:
@@ -117,7 +122,9 @@ async def ensure(
     asked = False
     while True:
         if not asked and not (facts["state"] == "ready" and _same(facts, wanted)):
-            await _call(directory, "POST", "/admin/load", asdict(wanted))
+            body = asdict(wanted)
+            del body["pinned"]
+            await _call(directory, "POST", "/admin/load", body)
         asked = True
         facts = await status(directory)
         if facts is None:
@@ -131,7 +138,9 @@ async def ensure(
 
 
 def _same(facts: Mapping[str, Any], wanted: Wanted) -> bool:
-    return facts["path"] == wanted.path
+    if facts["path"] != wanted.path:
+        return False
+    return not wanted.pinned or facts["n_ctx"] == wanted.n_ctx
 
 
 def _spawn(directory: Path, log: Path, idle_seconds: float) -> subprocess.Popen[bytes]:

@@ -1,0 +1,1 @@
+"""Front ends: they render events and answer approvals, and know nothing of how a turn works."""

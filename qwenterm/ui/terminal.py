@@ -1,0 +1,77 @@
+"""Asks a person on the controlling terminal, even while stdin and stdout are pipes."""
+
+from __future__ import annotations
+
+import os
+from typing import TextIO
+
+from qwenterm.core.events import ApprovalRequested
+from qwenterm.core.types import Decision
+from qwenterm.ui.render import sanitize
+
+_PATH = "/dev/tty"
+_COLOURS = {"+": "\x1b[32m", "-": "\x1b[31m", "@": "\x1b[36m"}
+
+
+class Terminal:
+    """The terminal that the user sits at."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        plain = os.environ.get("TERM") == "dumb" or bool(os.environ.get("NO_COLOR"))
+        self._colour = not plain
+
+    async def ask(self, request: ApprovalRequested) -> Decision:
+        """Show what is to be approved and return the answer; Ctrl-C and Ctrl-D mean no."""
+        # Heavy, and most answers need no question.
+        from prompt_toolkit import PromptSession  # noqa: PLC0415
+        from prompt_toolkit.input import create_input  # noqa: PLC0415
+        from prompt_toolkit.output import create_output  # noqa: PLC0415
+
+        if not self._in_foreground():
+            return Decision(False, reason="nobody can answer: qwenterm is in the background")
+        self._show(request)
+        session: PromptSession[str] = PromptSession(
+            input=create_input(stdin=self._file),
+            output=create_output(stdout=self._file),
+        )
+        while True:
+            try:
+                text = await session.prompt_async("Allow? [y]es, [a]lways, [n]o: ")
+            except (EOFError, KeyboardInterrupt):
+                return Decision(False)
+            word, _, reason = text.strip().partition(" ")
+            if word.lower() in ("y", "yes"):
+                return Decision(True)
+            if word.lower() in ("a", "always"):
+                return Decision(True, scope="always")
+            if word.lower() in ("n", "no"):
+                return Decision(False, reason=reason)
+            if text.strip():
+                return Decision(False, reason=text.strip())
+
+    def _show(self, request: ApprovalRequested) -> None:
+        told = [f"{request.reason}:", *(f"  {line}" for line in request.summary.splitlines())]
+        lines = [sanitize(line) for line in told]
+        lines += [self._coloured(sanitize(line)) for line in request.diff.splitlines()]
+        self._file.write("\n".join(lines) + "\n")
+        self._file.flush()
+
+    def _coloured(self, line: str) -> str:
+        colour = _COLOURS.get(line[:1], "")
+        return f"{colour}{line}\x1b[0m" if colour and self._colour else line
+
+    def _in_foreground(self) -> bool:
+        try:
+            return os.tcgetpgrp(self._file.fileno()) == os.getpgrp()
+        except OSError:
+            return False
+
+
+def open_terminal() -> Terminal | None:
+    """Return the controlling terminal, None where there is none (a daemon, CI)."""
+    try:
+        descriptor = os.open(_PATH, os.O_RDWR | os.O_NOCTTY)
+    except OSError:
+        return None
+    return Terminal(os.fdopen(descriptor, "r+", buffering=1, encoding="utf-8", errors="replace"))
