@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -51,13 +52,14 @@ class Answer:
 
 async def request(
     runtime: Runtime, answer: Answer, build: Callable[[], ChatRequest]
-) -> AsyncIterator[Event]:
+) -> AsyncGenerator[Event, None]:
     """Fill `answer` and yield the events on the way; `build` is called anew after compaction."""
     lost = 0
     while True:
         try:
-            async for event in _attempt(runtime, answer, build()):
-                yield event
+            async with aclosing(_attempt(runtime, answer, build())) as stream:
+                async for event in stream:
+                    yield event
             return
         except ConnectionLostError as error:
             lost += 1
@@ -66,8 +68,9 @@ async def request(
             yield Notice(f"{error}; trying again")
             answer.calls.clear()
             answer.broken.clear()
-            async for event in prepare(runtime):
-                yield event
+            async with aclosing(prepare(runtime)) as stream:
+                async for event in stream:
+                    yield event
         except ContextFullError:
             before, after = compact(runtime.history)
             if before == after:
@@ -75,7 +78,7 @@ async def request(
             yield Compacted(before, after)
 
 
-async def prepare(runtime: Runtime) -> AsyncIterator[LoadProgress]:
+async def prepare(runtime: Runtime) -> AsyncGenerator[LoadProgress, None]:
     """Make the model ready and yield its load progress."""
     reports: asyncio.Queue[float] = asyncio.Queue()
     task = asyncio.create_task(_prepared(runtime, reports))
@@ -95,7 +98,9 @@ async def _prepared(runtime: Runtime, reports: asyncio.Queue[float]) -> None:
         reports.put_nowait(-1)
 
 
-async def _attempt(runtime: Runtime, answer: Answer, chat: ChatRequest) -> AsyncIterator[Event]:
+async def _attempt(
+    runtime: Runtime, answer: Answer, chat: ChatRequest
+) -> AsyncGenerator[Event, None]:
     if answer.text:
         # The text is on the screen already: go on from there.
         messages = [*chat.messages, Message("assistant", answer.text)]

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,21 +61,22 @@ class Outcome:
     unattended: bool = False
 
 
-async def dispatch(runtime: Runtime, call: ToolCall) -> AsyncIterator[Event | Outcome]:
+async def dispatch(runtime: Runtime, call: ToolCall) -> AsyncGenerator[Event | Outcome, None]:
     """Yield a call's events and last its `Outcome`; never raises for what the call did wrong."""
     started = time.monotonic()
     yield ToolStarted(call.id, call.name, call.arguments)
     diff, result = "", ToolResult("", is_error=True)
     outcome = Outcome("")
-    async for step in _steps(runtime, call):
-        if isinstance(step, Outcome):
-            outcome = step
-        elif isinstance(step, ToolResult):
-            result = step
-        elif isinstance(step, str):
-            diff = step
-        else:
-            yield step
+    async with aclosing(_steps(runtime, call)) as stream:
+        async for step in stream:
+            if isinstance(step, Outcome):
+                outcome = step
+            elif isinstance(step, ToolResult):
+                result = step
+            elif isinstance(step, str):
+                diff = step
+            else:
+                yield step
     text = clip(outcome.text, runtime.output_chars, _HOW_TO_SEE.get(call.name, "ask for less"))
     outcome = Outcome(text, outcome.is_error, outcome.changed, outcome.denied, outcome.unattended)
     yield ToolFinished(
@@ -92,7 +94,7 @@ async def dispatch(runtime: Runtime, call: ToolCall) -> AsyncIterator[Event | Ou
 _Step = Event | Outcome | ToolResult | str
 
 
-async def _steps(runtime: Runtime, call: ToolCall) -> AsyncIterator[_Step]:
+async def _steps(runtime: Runtime, call: ToolCall) -> AsyncGenerator[_Step, None]:
     tool = runtime.tools.get(call.name)
     problem = _invalid(tool, call.arguments, runtime)
     if tool is None or problem:
@@ -111,51 +113,56 @@ async def _steps(runtime: Runtime, call: ToolCall) -> AsyncIterator[_Step]:
     executes = any(intent.kind in ("exec", "net") for intent in intents)
     if ruling.action == "ask" and executes:
         decision = Decision(True)
-        async for step in _ask(runtime, call, intents, ruling.rule):
-            if isinstance(step, Decision):
-                decision = step
-            else:
-                yield step
-        if not decision.allow:
-            yield _refused(decision, runtime)
-            return
-    result = ToolResult("", is_error=True)
-    async for step in _run(runtime, tool, call, ruling.access):
-        if isinstance(step, ToolResult):
-            result = step
-        else:
-            yield step
-    access = ruling.access
-    if result.blocked_write:
-        again = decide_rerun(runtime.mode)
-        decision = Decision(again.action == "allow")
-        if again.action == "ask":
-            async for step in _ask(runtime, call, intents, again.rule):
+        async with aclosing(_ask(runtime, call, intents, ruling.rule)) as stream:
+            async for step in stream:
                 if isinstance(step, Decision):
                     decision = step
                 else:
                     yield step
         if not decision.allow:
-            yield _denied(again) if again.action == "deny" else _refused(decision, runtime)
+            yield _refused(decision, runtime)
             return
-        access = Access.WORKSPACE
-        async for step in _run(runtime, tool, call, access):
+    result = ToolResult("", is_error=True)
+    async with aclosing(_run(runtime, tool, call, ruling.access)) as stream:
+        async for step in stream:
             if isinstance(step, ToolResult):
                 result = step
             else:
                 yield step
+    access = ruling.access
+    if result.blocked_write:
+        again = decide_rerun(runtime.mode)
+        decision = Decision(again.action == "allow")
+        if again.action == "ask":
+            async with aclosing(_ask(runtime, call, intents, again.rule)) as stream:
+                async for step in stream:
+                    if isinstance(step, Decision):
+                        decision = step
+                    else:
+                        yield step
+        if not decision.allow:
+            yield _denied(again) if again.action == "deny" else _refused(decision, runtime)
+            return
+        access = Access.WORKSPACE
+        async with aclosing(_run(runtime, tool, call, access)) as stream:
+            async for step in stream:
+                if isinstance(step, ToolResult):
+                    result = step
+                else:
+                    yield step
     yield result
     if result.effect is None:
         changed = executes and access is Access.WORKSPACE
         yield Outcome(result.text, result.is_error, changed=changed)
         return
-    async for step in _approve_effect(runtime, call, result, result.effect):
-        yield step
+    async with aclosing(_approve_effect(runtime, call, result, result.effect)) as stream:
+        async for step in stream:
+            yield step
 
 
 async def _approve_effect(
     runtime: Runtime, call: ToolCall, result: ToolResult, effect: Effect
-) -> AsyncIterator[_Step]:
+) -> AsyncGenerator[_Step, None]:
     # Judged by what it would really change, whatever the tool said that it wanted.
     intents = tuple(Intent("write", str(change.path)) for change in effect.changes)
     ruling = decide(runtime.mode, intents, runtime.places, contained=runtime.contained)
@@ -165,11 +172,12 @@ async def _approve_effect(
     diff = unified(effect, runtime.workspace)
     if ruling.action == "ask":
         decision = Decision(False)
-        async for step in _ask(runtime, call, intents, ruling.rule, diff):
-            if isinstance(step, Decision):
-                decision = step
-            else:
-                yield step
+        async with aclosing(_ask(runtime, call, intents, ruling.rule, diff)) as stream:
+            async for step in stream:
+                if isinstance(step, Decision):
+                    decision = step
+                else:
+                    yield step
         if not decision.allow:
             yield _refused(decision, runtime)
             return
@@ -187,7 +195,7 @@ async def _approve_effect(
 
 async def _ask(
     runtime: Runtime, call: ToolCall, intents: tuple[Intent, ...], reason: str, diff: str = ""
-) -> AsyncIterator[Event | Decision]:
+) -> AsyncGenerator[Event | Decision, None]:
     kinds = {intent.kind for intent in intents}
     # A file change once allowed always is like `edits` mode; a command only its own line.
     key = "write" if kinds <= {"read", "write"} else f"{call.name} {json.dumps(call.arguments)}"
@@ -216,7 +224,7 @@ def _summary(intents: tuple[Intent, ...], runtime: Runtime) -> str:
 
 async def _run(
     runtime: Runtime, tool: Tool, call: ToolCall, access: Access
-) -> AsyncIterator[ToolOutput | ToolResult]:
+) -> AsyncGenerator[ToolOutput | ToolResult, None]:
     """Yield a tool's live output as it comes and its result last; cancelling cancels the tool."""
     pieces: asyncio.Queue[str] = asyncio.Queue()
     shown = 0

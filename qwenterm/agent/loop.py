@@ -7,9 +7,12 @@ leaves a conversation that can go on.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+import jsonschema
 
 from qwenterm.agent.answer import Answer, prepare, request
 from qwenterm.agent.dispatch import Outcome, dispatch
@@ -69,16 +72,19 @@ async def run_turn(
     answer = Answer()
     yield TurnStarted(prompt)
     try:
-        async for event in prepare(runtime):
-            yield event
+        async with aclosing(prepare(runtime)) as stream:
+            async for event in stream:
+                yield event
         while True:
             answer = Answer()
-            async for event in request(runtime, answer, lambda: _chat(runtime, turn)):
-                yield event
+            async with aclosing(request(runtime, answer, lambda: _chat(runtime, turn))) as stream:
+                async for event in stream:
+                    yield event
             turn.steps += 1
             if answer.calls or answer.broken:
-                async for event in _calls(runtime, turn, answer):
-                    yield event
+                async with aclosing(_calls(runtime, turn, answer)) as stream:
+                    async for event in stream:
+                        yield event
                 continue
             if not turn.nudged and not turn.called and not turn.must_answer and doable(answer.text):
                 # Told to do it once: the model answered with a command for the user to run.
@@ -89,9 +95,13 @@ async def run_turn(
         if schema is not None:
             answer = Answer()
             history.append(Message("user", SCHEMA_PROMPT))
-            async for event in request(runtime, answer, lambda: _schema_chat(runtime, schema)):
-                yield event
+            async with aclosing(
+                request(runtime, answer, lambda: _schema_chat(runtime, schema))
+            ) as stream:
+                async for event in stream:
+                    yield event
             history.append(Message("assistant", answer.text))
+            _check_schema(answer.text, schema)
     except QwentermError as error:
         _close(history, answer)
         yield TurnEnded("error", answer.text, str(error), turn.steps, {"status": error.status})
@@ -132,7 +142,17 @@ def _schema_chat(runtime: Runtime, schema: Mapping[str, Any]) -> ChatRequest:
     )
 
 
-async def _calls(runtime: Runtime, turn: _Turn, answer: Answer) -> AsyncIterator[Event]:
+def _check_schema(text: str, schema: Mapping[str, Any]) -> None:
+    """Raise `QwentermError` for an answer that a server gave without obeying the schema."""
+    try:
+        jsonschema.Draft202012Validator(dict(schema)).validate(json.loads(text))  # pyright: ignore[reportUnknownMemberType]
+    except ValueError:
+        raise QwentermError("the answer is not JSON, as --schema asks") from None
+    except jsonschema.ValidationError as error:
+        raise QwentermError(f"the answer does not satisfy the schema: {error.message}") from None
+
+
+async def _calls(runtime: Runtime, turn: _Turn, answer: Answer) -> AsyncGenerator[Event, None]:
     """Run an answer's calls and add them with their results to the conversation."""
     history = runtime.history
     turn.must_call = False
@@ -158,11 +178,12 @@ async def _calls(runtime: Runtime, turn: _Turn, answer: Answer) -> AsyncIterator
                 yield Notice(f"the model repeated {call.name}; told to go on")
                 continue
             outcome = Outcome("")
-            async for event in dispatch(runtime, call):
-                if isinstance(event, Outcome):
-                    outcome = event
-                else:
-                    yield event
+            async with aclosing(dispatch(runtime, call)) as stream:
+                async for event in stream:
+                    if isinstance(event, Outcome):
+                        outcome = event
+                    else:
+                        yield event
             results[call.id] = outcome.text
             turn.called += 1
             turn.denied = turn.denied or outcome.denied
