@@ -16,17 +16,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import httpx
-from huggingface_hub import hf_hub_url
-from huggingface_hub.utils import (
-    build_hf_headers,  # pyright: ignore[reportUnknownVariableType]
-)
+from huggingface_hub import get_token, hf_hub_url
 
 from qwenterm.models.catalog import CatalogModel
 from qwenterm.models.partial import Partial, SourceError
 
 HubName = Literal["huggingface", "modelscope"]
 
-_CHUNK = 1 << 18
 # A hub that has answered may pause this long between two reads before the connection is renewed.
 _READ_SECONDS = 30
 _RENEWALS = 5
@@ -45,18 +41,25 @@ def address(model: CatalogModel, hub: HubName, environ: Mapping[str, str]) -> Ad
     # Ranges count bytes of the file, not of a compressed form of it.
     headers = {"accept-encoding": "identity", "user-agent": "qwenterm"}
     if hub == "huggingface" and model.huggingface:
-        if environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        if _is_on(environ, "HF_HUB_OFFLINE"):
             raise SourceError("HF_HUB_OFFLINE is set")
         place = model.huggingface
         endpoint = environ.get("HF_ENDPOINT", "").rstrip("/") or None
         url = hf_hub_url(place.repo, model.file, revision=place.revision, endpoint=endpoint)
-        return Address(url, {**build_hf_headers(library_name="qwenterm"), **headers})
+        # Not the library's own headers: since 2.x making them asks the hub a question first,
+        # without a time limit of ours, and tells it which program called.
+        token = None if _is_on(environ, "HF_HUB_DISABLE_IMPLICIT_TOKEN") else get_token()
+        return Address(url, {**headers, "authorization": f"Bearer {token}"} if token else headers)
     if hub == "modelscope" and model.modelscope:
         place = model.modelscope
         base = environ.get("MODELSCOPE_ENDPOINT", "").rstrip("/") or "https://modelscope.cn"
         url = f"{base}/models/{place.repo}/resolve/{place.revision}/{model.file}"
         return Address(url, headers)
     raise SourceError(f"does not have {model.id}")
+
+
+def _is_on(environ: Mapping[str, str], variable: str) -> bool:
+    return environ.get(variable, "").upper() in ("1", "ON", "YES", "TRUE")
 
 
 def ask(place: Address, seconds: float) -> None:
@@ -129,6 +132,7 @@ def _fetch_once(
             raise SourceError(f"answered {response.status_code}")
         if offered != partial.total:
             raise SourceError(f"has a file of {offered:,} bytes instead of {partial.total:,}")
-        for chunk in response.iter_raw(_CHUNK):
+        # As they come: httpx would hold back what does not fill a chunk, and a kill would lose it.
+        for chunk in response.iter_raw():
             partial.append(chunk)
             progress(partial.length, partial.total)

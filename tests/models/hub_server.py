@@ -84,13 +84,14 @@ def serve(content: bytes) -> Iterator[Hub]:
                         hub.released.wait(60)
                     self.wfile.write(hub.content[at : min(at + 50_000, stop)])
             except OSError:  # the client was killed
-                pass
+                self.close_connection = True
             if stop < end:
                 self.close_connection = True
                 self.connection.shutdown(socket.SHUT_RDWR)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    server.handle_error = lambda *_: None  # a killed client is part of the tests
     hub.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()

@@ -113,6 +113,9 @@ def test_two_pulls_at_once_fetch_the_file_once(hub, tmp_path):
     assert (first.returncode, second.returncode) == (0, 0)
     assert first_out.endswith("done\n") and second_out == "done\n"
     assert hub.starts == [0]
+    assert {path.removeprefix("/storage") for path in hub.paths} == {
+        "/some/repo/resolve/abc123/small.gguf"
+    }
     assert (tmp_path / "small.gguf").read_bytes() == hub.content
 
 
@@ -220,7 +223,7 @@ def test_a_hub_with_another_file_is_passed_over_and_what_arrived_stays(hub, tmp_
 
 def test_too_little_room_is_said_before_anything_is_fetched(hub, tmp_path):
     with pytest.raises(
-        UnavailableError, match=r"not enough room .* 68,708,864 bytes needed, 5,000"
+        UnavailableError, match=r"not enough room .* 68,108,864 bytes needed, 5,000"
     ):
         pull(
             model(hub.content, bytes=1_000_000, wheels=None),
@@ -233,7 +236,7 @@ def test_too_little_room_is_said_before_anything_is_fetched(hub, tmp_path):
 
 def test_what_is_there_already_needs_no_room(hub, tmp_path):
     (tmp_path / "small.gguf.part").write_bytes(hub.content[:900_000])
-    with pytest.raises(UnavailableError, match=r"100,000 bytes|67,208,864 bytes needed"):
+    with pytest.raises(UnavailableError, match=r" 67,208,864 bytes needed"):
         pull(
             model(hub.content, wheels=None),
             tmp_path,
