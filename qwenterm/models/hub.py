@@ -13,10 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import httpx
-from huggingface_hub import get_token, hf_hub_url
+from huggingface_hub import constants, hf_hub_url
 
 from qwenterm.models.catalog import CatalogModel
 from qwenterm.models.partial import Partial, SourceError
@@ -46,9 +47,7 @@ def address(model: CatalogModel, hub: HubName, environ: Mapping[str, str]) -> Ad
         place = model.huggingface
         endpoint = environ.get("HF_ENDPOINT", "").rstrip("/") or None
         url = hf_hub_url(place.repo, model.file, revision=place.revision, endpoint=endpoint)
-        # Not the library's own headers: since 2.x making them asks the hub a question first,
-        # without a time limit of ours, and tells it which program called.
-        token = None if _is_on(environ, "HF_HUB_DISABLE_IMPLICIT_TOKEN") else get_token()
+        token = _token(environ)
         return Address(url, {**headers, "authorization": f"Bearer {token}"} if token else headers)
     if hub == "modelscope" and model.modelscope:
         place = model.modelscope
@@ -60,6 +59,20 @@ def address(model: CatalogModel, hub: HubName, environ: Mapping[str, str]) -> Ad
 
 def _is_on(environ: Mapping[str, str], variable: str) -> bool:
     return environ.get(variable, "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def _token(environ: Mapping[str, str]) -> str:
+    """Return the user's Hugging Face token, empty if there is none.
+
+    Not through the library: since 2.x its headers and tokens may ask the network first, for as
+    long as that takes, and tell the hub which program called.
+    """
+    if _is_on(environ, "HF_HUB_DISABLE_IMPLICIT_TOKEN"):
+        return ""
+    try:
+        return environ.get("HF_TOKEN") or Path(constants.HF_TOKEN_PATH).read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def ask(place: Address, seconds: float) -> None:

