@@ -25,6 +25,7 @@ ENVIRONMENT = {
     "QWENTERM_PERMISSION_MODE": "permission_mode",
     "QWENTERM_BASE_URL": "endpoint.base_url",
     "QWENTERM_MODELS_DIR": "models.directory",
+    "QWENTERM_SEED": "agent.seed",
 }
 
 

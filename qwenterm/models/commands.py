@@ -43,7 +43,12 @@ def main(
     if arguments.command == "list":
         list_models(config, stream, as_json=arguments.json, environ=environ, catalog=models)
     elif arguments.command == "pull":
-        path = pull_model(config, arguments.id, environ=environ, catalog=models)
+        wanted = arguments.id
+        if arguments.if_needed:
+            wanted = wanted or _needed(config, models, environ)
+            if not wanted:
+                return 0
+        path = pull_model(config, wanted or "auto", environ=environ, catalog=models)
         sys.stderr.write(f"{path.name} is in {path.parent}\n")
     elif arguments.command == "rm":
         remove_model(config, arguments.id, environ=environ, catalog=models)
@@ -58,7 +63,10 @@ def _parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("list", help="what there is, what is on disk, what fits")
     listing.add_argument("--json", action="store_true", help="one JSON array")
     pulling = commands.add_parser("pull", help="fetch a model")
-    pulling.add_argument("id", nargs="?", default="auto", help="default: the best that fits")
+    pulling.add_argument("id", nargs="?", default="", help="default: the best that fits")
+    pulling.add_argument(
+        "--if-needed", action="store_true", help="do nothing when there is something to answer with"
+    )
     removing = commands.add_parser("rm", help="remove a model's file")
     removing.add_argument("id")
     locating = commands.add_parser("path", help="print where a model's file is")
@@ -112,6 +120,21 @@ def list_models(
     for row in table:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         out.write("  ".join(cells).rstrip() + "\n")
+
+
+def _needed(
+    config: Config, models: Sequence[CatalogModel], environ: Mapping[str, str]
+) -> str:
+    """Return the id to pull before the first question can be answered; empty if none."""
+    if config.endpoint.base_url:
+        return ""
+    try:
+        locate(config, models, usable_hardware(config), environ)
+    except UnavailableError:
+        # A path that is not there is for the user to mend; its own error says so later.
+        known = {"auto", *(model.id for model in models)}
+        return config.model if config.model in known else ""
+    return ""
 
 
 def _fit_word(plan: Fit) -> str:
