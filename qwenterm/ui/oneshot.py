@@ -18,7 +18,7 @@ from typing import Any, Literal, TextIO
 from qwenterm.agent.loop import run_turn
 from qwenterm.agent.runtime import Runtime
 from qwenterm.core import events
-from qwenterm.core.errors import EXIT_INTERRUPTED
+from qwenterm.core.errors import EXIT_INTERRUPTED, QwentermError
 from qwenterm.ui.progress import ProgressLine
 from qwenterm.ui.render import sanitize
 from qwenterm.ui.terminal import Terminal
@@ -31,12 +31,16 @@ _HELD_CHARS = 400
 
 @dataclass
 class _Output:
-    """Where the answer goes and what of it is there already."""
+    """Where the answer goes and what of it is there already.
+
+    `live`: text goes out as it comes. `whole`: only a complete answer may go out at all.
+    """
 
     stdout: TextIO
     progress: ProgressLine
     form: OutputFormat
     live: bool
+    whole: bool
     held: str = ""
     streaming: bool = False
     tools: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
@@ -59,7 +63,9 @@ async def run_oneshot(
     """
     runtime.approvals.attended = terminal is not None
     live = sys.stdout.isatty() and schema is None
-    output = _Output(sys.stdout, ProgressLine(sys.stderr), form, live)
+    output = _Output(
+        sys.stdout, ProgressLine(sys.stderr), form, live=live, whole=schema is not None
+    )
     loop = asyncio.get_running_loop()
     turn = asyncio.create_task(_turn(runtime, prompt, attachment, schema, output, terminal))
     loop.add_signal_handler(signal.SIGINT, turn.cancel)
@@ -73,8 +79,7 @@ async def run_oneshot(
         sys.stderr.write("qwenterm: interrupted\n")
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # Nobody reads any more: end quietly, also at the interpreter's last flush.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_stdout()
         return EXIT_PIPE
     finally:
         loop.remove_signal_handler(signal.SIGINT)
@@ -121,7 +126,7 @@ def _show(event: events.Event, output: _Output) -> None:
         progress.update("reading", (event.processed - event.cached) / rest, quiet=True)
     elif isinstance(event, events.ToolStarted):
         _end_step(output)
-        progress.line(f"{event.name} {summary(event.arguments)}")
+        progress.line(f"{sanitize(event.name)} {summary(event.arguments)}")
     elif isinstance(event, events.ToolFinished):
         output.tools.append(
             {"name": event.name, "is_error": event.is_error, "exit_code": event.exit_code}
@@ -153,6 +158,8 @@ def _text(output: _Output, text: str) -> None:
         output.streaming = True
         return
     output.held += text
+    if output.whole:
+        return
     if output.streaming or len(output.held) > _HELD_CHARS:
         output.progress.clear()
         _write(output, output.held)
@@ -185,11 +192,16 @@ def _finish(output: _Output, ended: events.TurnEnded, schema: Mapping[str, Any] 
         _write(output, json.dumps(result, ensure_ascii=False) + "\n")
     elif output.form == "text":
         if schema is not None:
-            _write(output, ended.answer + "\n")
+            # Whoever reads it counts on the schema: an answer that breaks it is no answer.
+            rest = ended.answer if ended.reason == "answered" else ""
         else:
-            _write(output, output.held)
-            if ended.answer and not ended.answer.endswith("\n"):
-                _write(output, "\n")
+            # Not what was held: that may hold an answer which the loop has sent back.
+            rest = output.held if output.streaming or output.live else ended.answer
+        if output.stdout.isatty():
+            rest = sanitize(rest)
+        if ended.answer and not ended.answer.endswith("\n") and (rest or schema is None):
+            rest += "\n"
+        _write(output, rest)
 
 
 def _parsed(text: str) -> Any:
@@ -200,5 +212,16 @@ def _parsed(text: str) -> Any:
 
 
 def _write(output: _Output, text: str) -> None:
-    output.stdout.write(text)
-    output.stdout.flush()
+    try:
+        output.stdout.write(text)
+        output.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        discard_stdout()
+        raise QwentermError(f"the answer cannot be written: {error.strerror}") from None
+
+
+def discard_stdout() -> None:
+    """Let what is still to be written go nowhere, also at the interpreter's last flush."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TextIO
+import termios
 
 from qwenterm.core.events import ApprovalRequested
 from qwenterm.core.types import Decision
@@ -14,10 +14,13 @@ _COLOURS = {"+": "\x1b[32m", "-": "\x1b[31m", "@": "\x1b[36m"}
 
 
 class Terminal:
-    """The terminal that the user sits at."""
+    """The terminal that the user sits at, open as `descriptor`."""
 
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        # Two files: Python cannot read and write one that does not seek.
+        self._input = os.fdopen(descriptor, encoding="utf-8", errors="replace")
+        self._output = os.fdopen(os.dup(descriptor), "w", encoding="utf-8", errors="replace")
         plain = os.environ.get("TERM") == "dumb" or bool(os.environ.get("NO_COLOR"))
         self._colour = not plain
 
@@ -30,10 +33,12 @@ class Terminal:
 
         if not self._in_foreground():
             return Decision(False, reason="nobody can answer: qwenterm is in the background")
+        # What was typed before the question was there to read does not answer it.
+        termios.tcflush(self._descriptor, termios.TCIFLUSH)
         self._show(request)
         session: PromptSession[str] = PromptSession(
-            input=create_input(stdin=self._file),
-            output=create_output(stdout=self._file),
+            input=create_input(stdin=self._input),
+            output=create_output(stdout=self._output),
         )
         while True:
             try:
@@ -54,8 +59,8 @@ class Terminal:
         told = [f"{request.reason}:", *(f"  {line}" for line in request.summary.splitlines())]
         lines = [sanitize(line) for line in told]
         lines += [self._coloured(sanitize(line)) for line in request.diff.splitlines()]
-        self._file.write("\n".join(lines) + "\n")
-        self._file.flush()
+        self._output.write("\n".join(lines) + "\n")
+        self._output.flush()
 
     def _coloured(self, line: str) -> str:
         colour = _COLOURS.get(line[:1], "")
@@ -63,7 +68,7 @@ class Terminal:
 
     def _in_foreground(self) -> bool:
         try:
-            return os.tcgetpgrp(self._file.fileno()) == os.getpgrp()
+            return os.tcgetpgrp(self._descriptor) == os.getpgrp()
         except OSError:
             return False
 
@@ -74,4 +79,4 @@ def open_terminal() -> Terminal | None:
         descriptor = os.open(_PATH, os.O_RDWR | os.O_NOCTTY)
     except OSError:
         return None
-    return Terminal(os.fdopen(descriptor, "r+", buffering=1, encoding="utf-8", errors="replace"))
+    return Terminal(descriptor)
