@@ -1,0 +1,1 @@
+"""The Textual interface: renders a turn's events and answers its questions."""
