@@ -72,7 +72,7 @@ def run_oneshot(
     from qwenterm.ui.oneshot import run_oneshot as run  # noqa: PLC0415
     from qwenterm.ui.terminal import open_terminal  # noqa: PLC0415
 
-    config = configuration.load(flags=flags)
+    config = _load(flags)
     wanted = _schema(Path(schema)) if schema else None
     attachment = _piped_input()
     if not prompt:
@@ -99,7 +99,7 @@ def run_tui(prompt: str, flags: Mapping[str, Any], *, folder: str | None) -> int
     """Open the terminal interface; returns the exit status."""
     from qwenterm.ui.tui.app import run_tui as run  # noqa: PLC0415 - textual is heavy
 
-    config = configuration.load(flags=flags)
+    config = _load(flags)
     runtime, notices = _runtime(config, folder)
     title = config.endpoint.model or config.model
     return run(runtime, first_prompt=prompt, title=title, notices=notices, theme=config.ui.theme)
@@ -131,8 +131,21 @@ def build_model(config: Config, notices: list[str]) -> Model:
     return ResidentHost(config, notices.append)
 
 
+def _load(flags: Mapping[str, Any]) -> Config:
+    config = configuration.load(flags=flags)
+    if flags.get("model") and config.endpoint.base_url:
+        # -m names the model of whoever answers, here the endpoint's.
+        config = configuration.load(flags={**flags, "endpoint.model": flags["model"]})
+    return config
+
+
 def _runtime(config: Config, folder: str | None) -> tuple[Runtime, list[str]]:
-    workspace = Path(folder).expanduser() if folder else Path.cwd()
+    try:
+        workspace = Path(folder).expanduser() if folder else Path.cwd()
+    except FileNotFoundError:
+        raise UsageError(
+            "this folder is gone; change to another one, or name it with --cd"
+        ) from None
     refuse_workspace(workspace, Path.home(), by_name=folder is not None)
     notices: list[str] = []
     backend = choose(config.sandbox.backend)
@@ -155,6 +168,8 @@ def _schema(path: Path) -> Mapping[str, Any]:
         jsonschema.Draft202012Validator.check_schema(value)
     except jsonschema.SchemaError as error:
         raise UsageError(f"{path}: not a JSON schema: {error.message}") from None
+    if not isinstance(value, dict):
+        raise UsageError(f"{path}: not a JSON schema: an object is needed")
     return cast("dict[str, Any]", value)
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from qwenterm import __version__
-from qwenterm.core.errors import EXIT_INTERRUPTED, EXIT_USAGE, QwentermError
+from qwenterm.core.errors import EXIT_INTERRUPTED, EXIT_NO_ANSWER, EXIT_USAGE, QwentermError
 
 _COMMANDS = {
     "models": "the catalogue and what is on disk: list, pull, rm, path",
@@ -17,12 +17,30 @@ _COMMANDS = {
     "config": "the settings: show, path, set",
     "doctor": "what is missing on this machine, and its remedy",
 }
+# What a shell reports for a program that SIGPIPE ends: nobody read on.
+_EXIT_PIPE = 141
 _MODES = ("ask", "edits", "auto", "plan")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status of its table."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _open_closed_streams()
+    try:
+        status = _run(arguments)
+        # Here, because what fails at the interpreter's last flush is printed as a crash.
+        sys.stdout.flush()
+        return status
+    except OSError as error:
+        # A full disk, a pipe that nobody reads: the last flush must not fail over it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return _EXIT_PIPE
+        sys.stderr.write(f"qwenterm: {error}\n")
+        return EXIT_NO_ANSWER
+
+
+def _run(arguments: Sequence[str]) -> int:
     if arguments in (["--version"], ["-V"]):
         sys.stdout.write(f"qwenterm {__version__}\n")
         return 0
@@ -36,9 +54,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("qwenterm: interrupted\n")
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+
+
+def _open_closed_streams() -> None:
+    """Put a sink where `>&-` left nothing: Python has None there, and nobody expects that."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
 
 
 def _command(name: str, arguments: Sequence[str]) -> int:
