@@ -143,9 +143,7 @@ def _runtime(config: Config, folder: str | None) -> tuple[Runtime, list[str]]:
     try:
         workspace = Path(folder).expanduser() if folder else Path.cwd()
     except FileNotFoundError:
-        raise UsageError(
-            "this folder is gone; change to another one, or name it with --cd"
-        ) from None
+        raise UsageError("this folder is gone; change to another, or name one with --cd") from None
     refuse_workspace(workspace, Path.home(), by_name=folder is not None)
     notices: list[str] = []
     backend = choose(config.sandbox.backend)
