@@ -1,15 +1,31 @@
-"""Text for terminals: control characters made visible, so that nothing steers the terminal."""
+"""Text for terminals: control characters made visible, so that nothing steers the terminal.
+
+The same for characters that hide or reorder text: what a person approves is what they see.
+"""
 
 from __future__ import annotations
 
 import re
 
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# C0 without tab and newline, DEL and C1; line separators that only some programs break at; marks
+# that change the direction; characters of no width, except the joiners that scripts and emoji
+# need; invisible copies of ASCII; halves of surrogate pairs, which no terminal's encoding knows.
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"
+    "\u2028\u2029"
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+    "\u00ad\u200b\u2060-\u2064\u206a-\u206f\ufeff\ufff9-\ufffb"
+    "\U000e0000-\U000e007f"
+    "\ud800-\udfff]"
+)
 
 
 def sanitize(text: str) -> str:
-    """Return `text` with control characters and bidirectional marks as visible placeholders."""
-    return _CONTROL.sub(_placeholder, text.replace("\r\n", "\n"))
+    """Return `text` with every unsafe character as a visible placeholder.
+
+    Newlines and tabs stay; a carriage return before a newline goes.
+    """
+    return _UNSAFE.sub(_placeholder, text.replace("\r\n", "\n"))
 
 
 def _placeholder(match: re.Match[str]) -> str:
