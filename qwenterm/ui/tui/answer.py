@@ -6,11 +6,12 @@ The text is the model's: HTML is shown and not read, character entities stay as 
 
 from __future__ import annotations
 
+import asyncio
+
 from markdown_it import MarkdownIt
 from markdown_it.rules_core import StateCore
 from textual import on
 from textual.widgets import Markdown
-from textual.widgets.markdown import MarkdownStream
 
 from qwenterm.ui.render import sanitize
 
@@ -35,27 +36,19 @@ class Answer(Markdown):
     def __init__(self) -> None:
         super().__init__(parser_factory=parser, open_links=False, classes="answer")
         self._pending: list[str] = []
-        self._stream: MarkdownStream | None = None
+        # Two appends at once would both begin at the same block, and show it twice.
+        self._drawing = asyncio.Lock()
 
     def feed(self, text: str) -> None:
         """Take a piece of the answer; it is drawn by the next `flush`."""
         self._pending.append(text)
 
     async def flush(self) -> None:
-        """Draw what came since the last time."""
-        if not self._pending:
-            return
-        text, self._pending = sanitize("".join(self._pending)), []
-        if self._stream is None:
-            self._stream = Markdown.get_stream(self)
-        await self._stream.write(text)
-
-    async def finish(self) -> None:
-        """Draw the rest; nothing comes after this."""
-        await self.flush()
-        if self._stream is not None:
-            await self._stream.stop()
-            self._stream = None
+        """Draw what came since the last time; cancelling does not leave half of it."""
+        async with self._drawing:
+            if self._pending:
+                text, self._pending = sanitize("".join(self._pending)), []
+                await asyncio.shield(self.append(text))
 
     @on(Markdown.LinkClicked)
     def copy_link(self, event: Markdown.LinkClicked) -> None:

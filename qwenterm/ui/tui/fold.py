@@ -37,7 +37,9 @@ class Fold(Vertical):
 
     def redraw(self) -> None:
         """Show what changed; what is folded away costs nothing."""
-        self._header.update(Content.assemble("▾ " if self.opened else "▸ ", self.header()))
+        self._header.update(
+            Content.assemble("▾ " if self.opened else "▸ ", self.header()), layout=False
+        )
         self._body.display = self.opened
         self.set_class(self.opened, "opened")
         if self.opened:

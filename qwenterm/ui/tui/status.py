@@ -149,4 +149,5 @@ class Status(Static):
 
     def redraw(self) -> None:
         """Draw the line for the width that there is."""
-        self.update(compose_line(self.facts, self.size.width, time.monotonic()))
+        line = compose_line(self.facts, self.size.width, time.monotonic())
+        self.update(line, layout=False)

@@ -23,6 +23,8 @@ from qwenterm.ui.tui.fold import Fold
 from qwenterm.ui.tui.toolcall import Tail, ToolCall
 
 _FLUSH_SECONDS = 0.05
+# Drawing a long answer takes longer than that; the rest of the time is for keys and events.
+_DRAWING_SHARE = 0.25
 # Each block costs layout time; what is older than this has left the screen long ago.
 _MOST_BLOCKS = 400
 _PROMPT_LINES = 12
@@ -77,15 +79,12 @@ class Transcript(VerticalScroll, can_focus=False):
         self._thinking: Thinking | None = None
         self._calls: dict[str, ToolCall] = {}
         self._timer: Timer | None = None
+        self._turn = False
         self.approval: Approval | None = None
 
     def compose(self) -> ComposeResult:
         """Begin with the hint of the empty state."""
         yield self._hint
-
-    def on_mount(self) -> None:
-        """Make the clock that draws."""
-        self._timer = self.set_interval(_FLUSH_SECONDS, self.flush, pause=True)
 
     def on_resize(self) -> None:
         """Follow the end once there is more than fits; an anchor pushes less than that down."""
@@ -110,7 +109,8 @@ class Transcript(VerticalScroll, can_focus=False):
 
     async def _show_other(self, event: events.Event) -> None:
         if isinstance(event, events.TurnStarted):
-            self._pace(True)
+            self._turn = True
+            self._draw_after(_FLUSH_SECONDS)
             if self._hint.is_attached:
                 await self._hint.remove()
             await self.add(_prompt(event.prompt))
@@ -206,12 +206,12 @@ class Transcript(VerticalScroll, can_focus=False):
         answer, self._answer = self._answer, None
         thinking, self._thinking = self._thinking, None
         if answer is not None:
-            await answer.finish()
+            await answer.flush()
         if thinking is not None:
             thinking.finish()
 
     async def _ended(self, event: events.TurnEnded) -> None:
-        self._pace(False)
+        self._turn = False
         await self.close_approval()
         for call in self._calls.values():
             if call.running:
@@ -222,10 +222,21 @@ class Transcript(VerticalScroll, can_focus=False):
         if event.error:
             await self.note(event.error, "error")
 
-    def _pace(self, running: bool) -> None:
-        # Without a turn nothing is to be drawn, and an idle program should use no processor.
+    def _draw_after(self, seconds: float) -> None:
         if self._timer is not None:
-            (self._timer.resume if running else self._timer.pause)()
+            self._timer.stop()
+        self._timer = self.set_timer(seconds, self._draw)
+
+    async def _draw(self) -> None:
+        started = time.monotonic()
+        await self.flush()
+        self.call_after_refresh(self._drawn, started)
+
+    def _drawn(self, started: float) -> None:
+        # Without a turn nothing is to be drawn, and an idle program should use no processor.
+        if self._turn:
+            cost = time.monotonic() - started
+            self._draw_after(max(_FLUSH_SECONDS, cost / _DRAWING_SHARE))
 
 
 def _prompt(text: str) -> Static:
