@@ -101,7 +101,10 @@ async def _turn(
             _show(event, output)
             if isinstance(event, events.ApprovalRequested) and terminal is not None:
                 output.progress.clear()
-                runtime.approvals.answer(event.id, await terminal.ask(event))
+                # Started with `&`, or sent to the background meanwhile.
+                runtime.approvals.attended = terminal.in_foreground()
+                if runtime.approvals.attended:
+                    runtime.approvals.answer(event.id, await terminal.ask(event))
     finally:
         await stream.aclose()
         output.progress.clear()

@@ -10,6 +10,7 @@ from qwenterm.core.types import Decision
 from qwenterm.ui.render import sanitize
 
 _PATH = "/dev/tty"
+_QUESTION = "Allow? [y]es, [a]lways, [n]o: "
 _COLOURS = {"+": "\x1b[32m", "-": "\x1b[31m", "@": "\x1b[36m"}
 
 
@@ -24,6 +25,13 @@ class Terminal:
         plain = os.environ.get("TERM") == "dumb" or bool(os.environ.get("NO_COLOR"))
         self._colour = not plain
 
+    def in_foreground(self) -> bool:
+        """Tell whether a person can answer; reading from the background stops the process."""
+        try:
+            return os.tcgetpgrp(self._descriptor) == os.getpgrp()
+        except OSError:
+            return False
+
     async def ask(self, request: ApprovalRequested) -> Decision:
         """Show what is to be approved and return the answer; Ctrl-C and Ctrl-D mean no."""
         # Heavy, and most answers need no question.
@@ -31,8 +39,6 @@ class Terminal:
         from prompt_toolkit.input import create_input  # noqa: PLC0415
         from prompt_toolkit.output import create_output  # noqa: PLC0415
 
-        if not self._in_foreground():
-            return Decision(False, reason="nobody can answer: qwenterm is in the background")
         # What was typed before the question was there to read does not answer it.
         termios.tcflush(self._descriptor, termios.TCIFLUSH)
         self._show(request)
@@ -42,7 +48,8 @@ class Terminal:
         )
         while True:
             try:
-                text = await session.prompt_async("Allow? [y]es, [a]lways, [n]o: ")
+                # Its own handler of the signal would take ours away for good.
+                text = await session.prompt_async(_QUESTION, handle_sigint=False)
             except (EOFError, KeyboardInterrupt):
                 return Decision(False)
             word, _, reason = text.strip().partition(" ")
@@ -58,19 +65,16 @@ class Terminal:
     def _show(self, request: ApprovalRequested) -> None:
         told = [f"{request.reason}:", *(f"  {line}" for line in request.summary.splitlines())]
         lines = [sanitize(line) for line in told]
-        lines += [self._coloured(sanitize(line)) for line in request.diff.splitlines()]
+        if request.diff:
+            # Not splitlines: text that is no line of the diff must not look like one.
+            diff = request.diff.removesuffix("\n").split("\n")
+            lines += [self._coloured(sanitize(line)) for line in diff]
         self._output.write("\n".join(lines) + "\n")
         self._output.flush()
 
     def _coloured(self, line: str) -> str:
         colour = _COLOURS.get(line[:1], "")
         return f"{colour}{line}\x1b[0m" if colour and self._colour else line
-
-    def _in_foreground(self) -> bool:
-        try:
-            return os.tcgetpgrp(self._descriptor) == os.getpgrp()
-        except OSError:
-            return False
 
 
 def open_terminal() -> Terminal | None:
