@@ -31,6 +31,8 @@ _TWICE_SECONDS = 2.0
 # A sandboxed command gets two seconds to end by itself; leaving must not hang on one that cannot.
 _CLOSING_SECONDS = 5.0
 _MODES = list(PermissionMode)
+# Actions of the conversation, which something in front of it must not trigger.
+_HERE = ("stop", "clear_view", "details", "next_mode")
 
 
 def run_tui(
@@ -110,6 +112,11 @@ class QwentermApp(App[None]):
         await self._show_notices()
         if self._first_prompt:
             self.session.send(self._first_prompt)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Leave the keys to the command palette while it is open."""
+        del parameters
+        return action not in _HERE or not self.screen.is_modal
 
     async def show_event(self, event: events.Event) -> None:
         """Render an event of the turn; the session awaits this."""

@@ -23,6 +23,7 @@ ASKING_PLACEHOLDER = "y, a or n; or why not"
 class Composer(TextArea):
     """Enter sends; Shift+Enter, Ctrl+J or Alt+Enter makes a new line; Up and Down bring back."""
 
+    ALLOW_MAXIMIZE = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("pageup", "app.page(-1)", show=False),
         Binding("pagedown", "app.page(1)", show=False),

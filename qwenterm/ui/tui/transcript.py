@@ -86,13 +86,11 @@ class Transcript(VerticalScroll, can_focus=False):
         """Begin with the hint of the empty state."""
         yield self._hint
 
-    def on_resize(self) -> None:
+    def watch_show_vertical_scrollbar(self, overflows: bool) -> None:
         """Follow the end once there is more than fits; an anchor pushes less than that down."""
-        overflows = self.virtual_size.height > self.size.height
-        if overflows != self.is_anchored:
-            self.anchor(overflows)
-            if not overflows:
-                self.scroll_home(animate=False)
+        self.anchor(overflows)
+        if not overflows:
+            self.scroll_home(animate=False)
 
     async def show(self, event: events.Event) -> None:
         """Render one event."""
