@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from typing import Any
 
 import tomli
 import tomlkit
+from tomlkit.exceptions import TOMLKitError
 
 from qwenterm import config as configuration
 from qwenterm.core.errors import UsageError
@@ -48,11 +50,26 @@ def shown() -> str:
 
 def change(path: Path, key: str, text: str) -> None:
     """Set `key` (dotted) to `text` in the file; raises `UsageError`, the file then unchanged."""
+    # A link into a folder of settings stays one.
+    path = Path(os.path.realpath(path))
+    already = _problem(path)
+    problems: list[UsageError] = []
+    for value in _values(text):
+        changed = _changed(path, key, value, already)
+        problem = _problem_of(changed)
+        if problem is None:
+            _replace(path, changed)
+            return
+        problems.append(problem)
+    raise already or problems[0]
+
+
+def _changed(path: Path, key: str, value: Any, already: UsageError | None) -> str:
+    """Return the file's text with the new value, with all comments."""
     try:
-        current = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        current = ""
-    document: Any = tomlkit.parse(current)
+        document: Any = tomlkit.parse(_text(path))
+    except (OSError, UnicodeDecodeError, TOMLKitError) as error:
+        raise already or UsageError(f"{path}: {error}") from None
     table: Any = document
     *sections, last = key.split(".")
     for section in sections:
@@ -61,31 +78,54 @@ def change(path: Path, key: str, text: str) -> None:
         table = table[section]
         if not hasattr(table, "items"):
             raise UsageError(f"{key}: `{section}` is a value, not a section")
-    table[last] = _value(text)
-    changed = tomlkit.dumps(document)  # pyright: ignore[reportUnknownMemberType]
-    _checked(changed)
+    table[last] = value
+    return tomlkit.dumps(document)  # pyright: ignore[reportUnknownMemberType]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return ""
+
+
+def _problem(path: Path) -> UsageError | None:
+    """Return what is wrong with the file, None if it loads."""
+    try:
+        configuration.load(path, environ={})
+    except UsageError as error:
+        return error
+    return None
+
+
+def _replace(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".config-")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(changed)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(name).replace(path)
-
-
-def _value(text: str) -> Any:
     try:
-        return tomli.loads(f"value = {text}")["value"]
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            shutil.copymode(path, name)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _values(text: str) -> list[Any]:
+    """Return what `text` can mean: a TOML value first, else itself, as a model's name may be 7."""
+    try:
+        return [tomli.loads(f"value = {text}")["value"], text]
     except tomli.TOMLDecodeError:
-        return text
+        return [text]
 
 
-def _checked(text: str) -> None:
+def _problem_of(text: str) -> UsageError | None:
     with tempfile.TemporaryDirectory() as folder:
         candidate = Path(folder) / "config.toml"
         candidate.write_text(text, encoding="utf-8")
-        try:
-            configuration.load(candidate, environ={})
-        except UsageError as error:
-            # The temporary file's name says nothing to a person.
-            raise UsageError(str(error).split(": ", 1)[-1]) from None
+        problem = _problem(candidate)
+    # The temporary file's name says nothing to a person.
+    return UsageError(str(problem).split(": ", 1)[-1]) if problem else None
