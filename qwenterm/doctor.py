@@ -57,11 +57,17 @@ def examine() -> list[Finding]:
         ("git", _git),
     ]
     findings: list[Finding] = []
+    told: set[str] = set()
     for part, check in checks:
         try:
             findings.append(check())
         except QwentermError as error:
-            findings.append(Finding(False, part, str(error)))
+            # A wrong setting stops the checks that need the settings too: said once.
+            text = (
+                str(error) if str(error) not in told else "see above; `qwenterm doctor` again then"
+            )
+            told.add(str(error))
+            findings.append(Finding(False, part, text))
     return findings
 
 
