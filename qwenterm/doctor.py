@@ -63,9 +63,7 @@ def examine() -> list[Finding]:
             findings.append(check())
         except QwentermError as error:
             # A wrong setting stops the checks that need the settings too: said once.
-            text = (
-                str(error) if str(error) not in told else "see above; `qwenterm doctor` again then"
-            )
+            text = "see above" if str(error) in told else str(error)
             told.add(str(error))
             findings.append(Finding(False, part, text))
     return findings
