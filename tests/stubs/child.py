@@ -38,9 +38,12 @@ class World:
         own = {
             name: value
             for name, value in os.environ.items()
-            # A proxy or a key of the developer's would change what the child does.
-            if not name.startswith(("QWENTERM_", "XDG_", "PYTEST_"))
-            and not name.lower().endswith("_proxy")
+            # A proxy or an unbuffered stdout of the developer's would change what the child does.
+            if (
+                not name.startswith(("QWENTERM_", "XDG_", "PYTEST_", "PYTHON"))
+                and not name.lower().endswith("_proxy")
+            )
+            or name == "PYTHONPATH"
         }
         return {
             **own,
