@@ -333,6 +333,19 @@ def test_no_model_names_the_command_that_fetches_one(world):
     assert "`qwenterm models pull`" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("action", "status", "words"),
+    [
+        ("status", 3, "no host is running; it starts with the first question"),
+        ("stop", 0, "no host was running"),
+        ("log", 3, "no log yet"),
+    ],
+)
+def test_without_a_host_its_commands_say_so(world, action, status, words):
+    done = world.run("host", action)
+    assert done.status == status and words in done.stdout + done.stderr
+
+
 # Exit status 4, and what the modes let happen
 
 
