@@ -634,6 +634,11 @@ def test_what_matters_least_leaves_a_narrow_status_line():
         assert "reading 50%" in line.plain and "ask" in line.plain
 
 
+def test_a_model_file_is_named_shortly():
+    facts = Facts("/models/qwen2.5-coder-0.5b-instruct-q4_k_m.gguf", PermissionMode.ASK)
+    assert "ask · qwen2.5-coder-0.5b-inst…" in compose_line(facts, 80, 0).plain
+
+
 def test_a_diff_is_complete_and_counted_by_its_hunks():
     """A removed line that looks like a file header must not vanish from what is approved."""
     diff = "--- a/x.sql\n+++ b/x.sql\n@@ -1,2 +1,2 @@\n--- old comment\n+++ new\n same\n"

@@ -23,6 +23,7 @@ from qwenterm.ui.render import sanitize
 from qwenterm.ui.tui import commands
 from qwenterm.ui.tui.approval import KEYS
 from qwenterm.ui.tui.composer import Composer
+from qwenterm.ui.tui.legacy_keys import teach_alt_enter
 from qwenterm.ui.tui.session import Session
 from qwenterm.ui.tui.status import Facts, Status
 from qwenterm.ui.tui.transcript import Transcript
@@ -55,6 +56,7 @@ def run_tui(
         themes = ", ".join(sorted(app.available_themes))
         raise UsageError(f"ui.theme {theme!r} does not exist; there are {themes}")
     app.theme = theme
+    teach_alt_enter()
     app.run()
     return app.return_code or EXIT_ANSWERED
 

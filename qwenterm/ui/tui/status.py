@@ -15,6 +15,7 @@ from qwenterm.ui.render import sanitize
 
 _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _FRAME_SECONDS = 0.15
+_LONGEST_NAME = 24
 _MODE_STYLES = {
     PermissionMode.ASK: "$text-success",
     PermissionMode.EDITS: "$text-warning",
@@ -75,7 +76,7 @@ def compose_line(facts: Facts, width: int, now: float) -> Content:
     """Return the line; in a narrow terminal, what matters least is left out."""
     left = _left(facts, now)
     mode = Content.styled(facts.mode.value, _MODE_STYLES[facts.mode])
-    muted = [sanitize(facts.model)]
+    muted = [_short(facts.model)]
     if facts.prompt:
         reused = f", {facts.cached:,} reused" if facts.cached else ""
         muted.append(f"{facts.prompt:,} tokens{reused}")
@@ -88,6 +89,12 @@ def compose_line(facts: Facts, width: int, now: float) -> Content:
         if gap >= 2 or not muted:
             return Content.assemble(left, " " * max(1, gap), right)
         muted.pop()
+
+
+def _short(model: str) -> str:
+    """Return a model's name; of a file, the name without folders and ending."""
+    name = sanitize(model).rstrip("/").rpartition("/")[2].removesuffix(".gguf")
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 
 def _left(facts: Facts, now: float) -> Content:
