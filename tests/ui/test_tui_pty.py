@@ -18,8 +18,6 @@ import pytest
 
 from qwenterm.ui.tui.composer import PLACEHOLDER
 
-pytestmark = pytest.mark.model
-
 _ALTERNATE_SCREEN_LEFT = b"\x1b[?1049l"
 _COLUMNS, _ROWS = 80, 24
 
@@ -130,6 +128,7 @@ def host(environ):
     assert stopped.stdout == "stopped\n", stopped.stderr
 
 
+@pytest.mark.model
 def test_a_question_is_answered_and_the_terminal_given_back(start, host, environ, tiny_model):
     # So small a model calls tools for nothing; after one step it has to answer. One thread: with
     # more, its threads wait for each other when the tests share the machine.
