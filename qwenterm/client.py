@@ -49,11 +49,16 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """One request; `tools` are OpenAI tool entries, `schema` constrains the answer."""
+    """One request; `tools` are OpenAI tool entries, `schema` constrains the answer.
+
+    `allowed_tools` narrows which of the tools may be called, without a change of the prompt;
+    servers other than qwenterm's own host are not told, since many refuse it.
+    """
 
     messages: Sequence[Message]
     tools: Sequence[Mapping[str, Any]] = ()
     tool_choice: Literal["auto", "none", "required"] = "auto"
+    allowed_tools: Sequence[str] = ()
     temperature: float = 0.2
     top_p: float = 0.9
     seed: int | None = None
@@ -187,7 +192,7 @@ class ChatClient:
         }
         if request.tools:
             body["tools"] = list(request.tools)
-            body["tool_choice"] = request.tool_choice
+            body["tool_choice"] = self._tool_choice(request)
         if request.seed is not None:
             body["seed"] = request.seed
         if request.schema is not None:
@@ -201,6 +206,13 @@ class ChatClient:
         if self._extensions:
             body["return_progress"] = True
         return body
+
+    def _tool_choice(self, request: ChatRequest) -> Any:
+        if not (self._extensions and request.allowed_tools):
+            return request.tool_choice
+        names = [{"type": "function", "function": {"name": name}} for name in request.allowed_tools]
+        mode = request.tool_choice
+        return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": names}}
 
 
 def to_wire(message: Message) -> dict[str, Any]:

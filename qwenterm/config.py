@@ -74,6 +74,7 @@ class AgentSettings(Section):
     temperature: float = Field(default=0.2, ge=0)
     top_p: float = Field(default=0.9, gt=0, le=1)
     seed: int = 0
+    guidance: Literal["auto", "on", "off"] = "auto"
     thinking: bool = True
 
 

@@ -13,11 +13,15 @@ from qwenterm.core.errors import UsageError
 from qwenterm.host import lifecycle
 from qwenterm.models.resolve import ResolvedModel, resolve
 
+# Files up to 4 billion parameters at four bits.
+_SMALL_BYTES = 3_000_000_000
+
 
 class ResidentHost:
     """The host of this user: found or started, with the model of the settings loaded."""
 
     def __init__(self, config: Config, say: Callable[[str], None]) -> None:
+        self.small = False
         self._config = config
         self._say = say
         self._client: ChatClient | None = None
@@ -25,6 +29,7 @@ class ResidentHost:
     async def prepare(self, progress: Callable[[float], None]) -> None:
         """Start or find the host and have the model loaded; raises `UnavailableError`."""
         model = resolve(self._config, say=self._say)
+        self.small = model.size <= _SMALL_BYTES
         directory = lifecycle.runtime_directory()
         socket = await lifecycle.ensure(
             wanted(self._config, model),
@@ -43,7 +48,9 @@ class ResidentHost:
 
 
 class Endpoint:
-    """An OpenAI-compatible server that the user named."""
+    """An OpenAI-compatible server that the user named; its model counts as large."""
+
+    small = False
 
     def __init__(self, settings: EndpointSettings) -> None:
         key = ""

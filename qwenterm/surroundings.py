@@ -17,7 +17,9 @@ _LONGEST_NAME = 60
 def describe(workspace: Path) -> str:
     """Return the facts as one line; names that could break it are left out."""
     today = datetime.datetime.now().astimezone().date().isoformat()
-    facts = [f"folder {workspace}", f"today {today}", platform.system()]
+    # Only the name: given the whole path, small models write it into calls and get it wrong.
+    name = workspace.name if workspace.name.isprintable() else ""
+    facts = [f"folder {name or '/'}", f"today {today}", platform.system()]
     branch = _branch(workspace)
     if branch:
         facts.append(f"git branch {branch}")

@@ -48,16 +48,28 @@ class Answer:
     calls: list[ToolCall] = field(default_factory=list[ToolCall])
     broken: list[ChatCall] = field(default_factory=list[ChatCall])
     finish: str = ""
+    vetoed: bool = False
+
+
+def never(_text: str) -> bool:
+    """Let every answer come to its end."""
+    return False
 
 
 async def request(
-    runtime: Runtime, answer: Answer, build: Callable[[], ChatRequest]
+    runtime: Runtime,
+    answer: Answer,
+    build: Callable[[], ChatRequest],
+    veto: Callable[[str], bool] = never,
 ) -> AsyncGenerator[Event, None]:
-    """Fill `answer` and yield the events on the way; `build` is called anew after compaction."""
+    """Fill `answer` and yield the events on the way; `build` is called anew after compaction.
+
+    `veto` sees the text so far and says whether to stop there: `answer.vetoed`.
+    """
     lost = 0
     while True:
         try:
-            async with aclosing(_attempt(runtime, answer, build())) as stream:
+            async with aclosing(_attempt(runtime, answer, build(), veto)) as stream:
                 async for event in stream:
                     yield event
             return
@@ -99,7 +111,7 @@ async def _prepared(runtime: Runtime, reports: asyncio.Queue[float]) -> None:
 
 
 async def _attempt(
-    runtime: Runtime, answer: Answer, chat: ChatRequest
+    runtime: Runtime, answer: Answer, chat: ChatRequest, veto: Callable[[str], bool]
 ) -> AsyncGenerator[Event, None]:
     if answer.text:
         # The text is on the screen already: go on from there.
@@ -113,6 +125,9 @@ async def _attempt(
             if isinstance(event, ChatText):
                 answer.text += event.text
                 yield TextDelta(event.text)
+                if veto(answer.text):
+                    answer.vetoed = True
+                    return
             elif isinstance(event, ChatThinking):
                 answer.thinking += event.text
                 yield ThinkingDelta(event.text)

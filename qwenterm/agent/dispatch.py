@@ -108,7 +108,7 @@ async def _steps(runtime: Runtime, call: ToolCall) -> AsyncGenerator[_Step, None
     intents = resolved_intents(intents, runtime.home, runtime.workspace)
     ruling = decide(runtime.mode, intents, runtime.places, contained=runtime.contained)
     if ruling.action == "deny":
-        yield _denied(ruling)
+        yield _denied(ruling, runtime)
         return
     executes = any(intent.kind in ("exec", "net") for intent in intents)
     if ruling.action == "ask" and executes:
@@ -141,7 +141,7 @@ async def _steps(runtime: Runtime, call: ToolCall) -> AsyncGenerator[_Step, None
                     else:
                         yield step
         if not decision.allow:
-            yield _denied(again) if again.action == "deny" else _refused(decision, runtime)
+            yield _denied(again, runtime) if again.action == "deny" else _refused(decision, runtime)
             return
         access = Access.WORKSPACE
         async with aclosing(_run(runtime, tool, call, access)) as stream:
@@ -167,7 +167,7 @@ async def _approve_effect(
     intents = tuple(Intent("write", str(change.path)) for change in effect.changes)
     ruling = decide(runtime.mode, intents, runtime.places, contained=runtime.contained)
     if ruling.action == "deny":
-        yield _denied(ruling)
+        yield _denied(ruling, runtime)
         return
     diff = unified(effect, runtime.workspace)
     if ruling.action == "ask":
@@ -278,9 +278,11 @@ def _invalid(tool: Tool | None, arguments: Mapping[str, Any], runtime: Runtime) 
     return f"invalid arguments for {tool.name}: {'; '.join(errors)[:600]}"
 
 
-def _denied(ruling: Ruling) -> Outcome:
+def _denied(ruling: Ruling, runtime: Runtime) -> Outcome:
     text = f"not allowed: {ruling.rule}. Tell the user; do not try another way around it."
-    return Outcome(text, is_error=True, denied=True)
+    # In plan mode, another mode is the approval that was missing.
+    planning = runtime.mode is PermissionMode.PLAN
+    return Outcome(text, is_error=True, denied=True, unattended=planning)
 
 
 def _refused(decision: Decision, runtime: Runtime) -> Outcome:

@@ -7,17 +7,23 @@ leaves a conversation that can go on.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import jsonschema
 
 from qwenterm.agent.answer import Answer, prepare, request
 from qwenterm.agent.dispatch import Outcome, dispatch
-from qwenterm.agent.nudges import SCHEMA_PROMPT, doable, repeated_text
-from qwenterm.agent.prompt import system_message, tool_definitions, user_message
+from qwenterm.agent.guidance import EXAMPLE, Guide
+from qwenterm.agent.prompt import (
+    SCHEMA_PROMPT,
+    repeated_text,
+    system_message,
+    tool_definitions,
+    user_message,
+)
 from qwenterm.agent.runtime import Runtime
 from qwenterm.client import ChatRequest
 from qwenterm.core.errors import (
@@ -39,14 +45,13 @@ class _Turn:
     """What one turn remembers: calls made since the last change, and how it is going."""
 
     schema: Mapping[str, Any] | None
+    guide: Guide
     steps: int = 0
     seen: set[str] = field(default_factory=set[str])
     repeats: int = 0
     resample: int = 0
-    nudged: bool = False
-    must_call: bool = False
+    empty: int = 0
     must_answer: bool = False
-    called: int = 0
     denied: bool = False
 
 
@@ -64,20 +69,24 @@ async def run_turn(
     command-line table in `details["status"]`.
     """
     history = runtime.history
-    if not history:
-        history.append(system_message())
-    facts = runtime.facts if len(history) == 1 else ""
-    history.append(user_message(prompt, facts=facts, attachment=attachment))
-    turn = _Turn(schema)
+    turn = _Turn(schema, Guide(active=False))
     answer = Answer()
     yield TurnStarted(prompt)
     try:
         async with aclosing(prepare(runtime)) as stream:
             async for event in stream:
                 yield event
+        turn.guide = Guide(runtime.guided, prompt, bool(attachment))
+        facts = "" if history else runtime.facts
+        if not history:
+            history.append(system_message())
+            history.extend(EXAMPLE if runtime.guided else ())
+        history.append(user_message(prompt, facts=facts, attachment=attachment))
         while True:
             answer = Answer()
-            async with aclosing(request(runtime, answer, lambda: _chat(runtime, turn))) as stream:
+            async with aclosing(
+                request(runtime, answer, lambda: _chat(runtime, turn), _veto(turn))
+            ) as stream:
                 async for event in stream:
                     yield event
             turn.steps += 1
@@ -86,9 +95,7 @@ async def run_turn(
                     async for event in stream:
                         yield event
                 continue
-            if not turn.nudged and not turn.called and not turn.must_answer and doable(answer.text):
-                # Told to do it once: the model answered with a command for the user to run.
-                turn.nudged = turn.must_call = True
+            if answer.vetoed or (not _last(runtime, turn) and _sent_back(turn, answer)):
                 continue
             history.append(Message("assistant", answer.text, answer.thinking))
             break
@@ -112,14 +119,37 @@ async def run_turn(
     yield _ended(runtime, turn, answer)
 
 
+def _last(runtime: Runtime, turn: _Turn) -> bool:
+    return turn.must_answer or turn.steps >= runtime.settings.max_steps
+
+
+def _veto(turn: _Turn) -> Callable[[str], bool]:
+    """Return what stops an answer in its middle: nobody should wait for the rest of a plan."""
+    return lambda text: not turn.must_answer and turn.guide.sends_back(text, whole=False)
+
+
+def _sent_back(turn: _Turn, answer: Answer) -> bool:
+    """Tell whether a whole answer does not end the turn."""
+    if not answer.text.strip():
+        # Nothing at all: sampled anew, a few times.
+        turn.empty += 1
+        turn.resample = turn.empty
+        return turn.empty <= _MOST_REPEATS
+    return turn.guide.sends_back(answer.text, whole=True)
+
+
 def _chat(runtime: Runtime, turn: _Turn) -> ChatRequest:
     settings = runtime.settings
-    last = turn.steps >= settings.max_steps
-    none = last or turn.must_answer
+    choice: Literal["auto", "none", "required"] = "auto"
+    if _last(runtime, turn):
+        choice = "none"
+    elif turn.guide.demand:
+        choice = "required"
     return ChatRequest(
         messages=list(runtime.history),
         tools=tool_definitions(list(runtime.tools.values())),
-        tool_choice="none" if none else "required" if turn.must_call else "auto",
+        tool_choice=choice,
+        allowed_tools=turn.guide.allowed(tuple(runtime.tools)) if choice != "none" else (),
         temperature=_RESAMPLING_TEMPERATURE if turn.resample else settings.temperature,
         top_p=settings.top_p,
         seed=settings.seed + turn.resample + 7 * turn.repeats,
@@ -155,7 +185,6 @@ def _check_schema(text: str, schema: Mapping[str, Any]) -> None:
 async def _calls(runtime: Runtime, turn: _Turn, answer: Answer) -> AsyncGenerator[Event, None]:
     """Run an answer's calls and add them with their results to the conversation."""
     history = runtime.history
-    turn.must_call = False
     keys = [_key(call) for call in answer.calls]
     if keys and all(key in turn.seen for key in keys) and not turn.resample:
         # Dropped and sampled anew, hotter and with another seed, before it enters the history.
@@ -184,9 +213,15 @@ async def _calls(runtime: Runtime, turn: _Turn, answer: Answer) -> AsyncGenerato
                         outcome = event
                     else:
                         yield event
-            results[call.id] = outcome.text
-            turn.called += 1
-            turn.denied = turn.denied or outcome.denied
+            results[call.id] = outcome.text + turn.guide.after_result(
+                call.name,
+                str(call.arguments.get("command", "")),
+                outcome.text,
+                error=outcome.is_error,
+                done=outcome.changed,
+                denied=outcome.denied,
+            )
+            turn.denied = turn.denied or outcome.unattended
             if outcome.changed:
                 turn.seen.clear()
             turn.seen.add(key)
@@ -200,7 +235,7 @@ def _ended(runtime: Runtime, turn: _Turn, answer: Answer) -> TurnEnded:
     status, reason, error = EXIT_ANSWERED, "answered", ""
     if turn.denied and not runtime.approvals.attended:
         status, reason = EXIT_NEEDS_APPROVAL, "needs_approval"
-        error = "something needed an approval that nobody could give"
+        error = "something needed an approval that nobody could give (--permission-mode)"
     elif not answer.text.strip():
         status, reason, error = EXIT_NO_ANSWER, "error", "the model gave no answer"
     elif turn.steps > runtime.settings.max_steps:

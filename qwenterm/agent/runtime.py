@@ -15,7 +15,12 @@ from qwenterm.permissions.places import Places
 
 
 class Model(Protocol):
-    """Whoever answers: the resident host, another server, or a script in tests."""
+    """Whoever answers: the resident host, another server, or a script in tests.
+
+    `small`, known after `prepare`: the model needs guidance to get through a turn.
+    """
+
+    small: bool
 
     async def prepare(self, progress: Callable[[float], None]) -> None:
         """Make the model ready to answer, starting what must be started; `progress` is 0..1.
@@ -50,6 +55,12 @@ class Runtime:
     output_chars: int = 6000
     approvals: Approvals = field(default_factory=Approvals)
     history: list[Message] = field(default_factory=list[Message])
+
+    @property
+    def guided(self) -> bool:
+        """Return whether turns are guided: as set, or because the model is small."""
+        wanted = self.settings.guidance
+        return wanted == "on" or (wanted == "auto" and self.model.small)
 
     @property
     def workspace(self) -> Path:

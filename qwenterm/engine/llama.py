@@ -217,8 +217,15 @@ class Llama:
         return cached
 
     def is_end(self, token: int) -> bool:
-        """Return whether the token ends a generation."""
-        return bool(lib.llama_vocab_is_eog(self._vocab, token))
+        """Return whether the token ends a generation.
+
+        Any control token does: a model that writes the beginning of another message, which some
+        small ones do, has nothing more to say in this one.
+        """
+        return bool(
+            lib.llama_vocab_is_eog(self._vocab, token)
+            or int(lib.llama_vocab_get_attr(self._vocab, token)) & _ATTR_CONTROL
+        )
 
     # -- evaluation ----------------------------------------------------------------------------
 

@@ -118,6 +118,20 @@ class NamedChoice(Wire):
     function: NamedFunction
 
 
+class AllowedTools(Wire):
+    """The tools that may be called at the moment, of all that the prompt names."""
+
+    mode: Literal["auto", "required"] = "auto"
+    tools: tuple[NamedChoice, ...] = Field(min_length=1)
+
+
+class AllowedChoice(Wire):
+    """A `tool_choice` that narrows the tools and leaves the prompt, and so its cache, as it is."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools
+
+
 class JsonSchema(Wire):
     """The schema of a `response_format`."""
 
@@ -143,7 +157,7 @@ class CompletionRequest(Wire):
     messages: tuple[ChatMessage, ...] = Field(min_length=1)
     model: str = ""
     tools: tuple[ToolEntry, ...] = ()
-    tool_choice: Literal["auto", "none", "required"] | NamedChoice = "auto"
+    tool_choice: Literal["auto", "none", "required"] | NamedChoice | AllowedChoice = "auto"
     parallel_tool_calls: bool = False
     response_format: ResponseFormat | None = None
     stop: tuple[str, ...] = ()
@@ -190,6 +204,12 @@ class CompletionRequest(Wire):
             specs = [spec for spec in specs if spec.name == name]
             if not specs:
                 raise ValueError(f"tool_choice: there is no tool named {name!r}")
+        elif isinstance(self.tool_choice, AllowedChoice):
+            names = {choice.function.name for choice in self.tool_choice.allowed_tools.tools}
+            unknown = names - {spec.name for spec in specs}
+            if unknown:
+                raise ValueError(f"tool_choice: there is no tool named {min(unknown)!r}")
+            specs = [spec for spec in specs if spec.name in names]
         elif self.tool_choice == "required" and not specs:
             raise ValueError("tool_choice: required, but there are no tools")
         return specs
@@ -197,7 +217,10 @@ class CompletionRequest(Wire):
     @property
     def must_call(self) -> bool:
         """Return whether the answer has to be a call."""
-        return self.tool_choice == "required" or isinstance(self.tool_choice, NamedChoice)
+        choice = self.tool_choice
+        if isinstance(choice, AllowedChoice):
+            return choice.allowed_tools.mode == "required"
+        return choice == "required" or isinstance(choice, NamedChoice)
 
 
 class LoadRequest(Wire):

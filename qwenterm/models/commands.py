@@ -122,9 +122,7 @@ def list_models(
         out.write("  ".join(cells).rstrip() + "\n")
 
 
-def _needed(
-    config: Config, models: Sequence[CatalogModel], environ: Mapping[str, str]
-) -> str:
+def _needed(config: Config, models: Sequence[CatalogModel], environ: Mapping[str, str]) -> str:
     """Return the id to pull before the first question can be answered; empty if none."""
     if config.endpoint.base_url:
         return ""

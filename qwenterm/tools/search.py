@@ -20,6 +20,7 @@ from qwenterm.tools.schema import parameters, text
 _MOST_ENTRIES = 200
 _MOST_MATCHES = 100
 _LONGEST_LINE = 240
+_FEW_MATCHES = 3
 _NOTHING_FOUND = 1
 
 
@@ -75,7 +76,16 @@ def search_tool(sandbox: Sandbox) -> Tool:
         found = done.output.splitlines()
         if not found:
             return ToolResult(f"nothing matches {pattern!r}")
-        return ToolResult(_counted(found, "matching lines", _MOST_MATCHES))
+        shown = _counted(found, "matching lines", _MOST_MATCHES)
+        if len(found) <= _FEW_MATCHES:
+            # A definition alone says little: what is around it saves the next call.
+            around = await _ripgrep(
+                sandbox, [*argv, "-B", "2", "-A", "10", "-e", pattern], where, context
+            )
+            if around.exit_code == 0:
+                shown = f"{len(found)} matching lines, with the lines around:\n"
+                shown += around.output.rstrip("\n")
+        return ToolResult(shown)
 
     return Tool(
         "search",

@@ -81,8 +81,8 @@ async def test_the_beginning_of_the_prompt_never_changes(build, workspace):
     await turn(runtime)
     await turn(runtime)
     first, second = runtime.model.requests
-    assert str(workspace) not in first.messages[0].content
-    assert str(workspace) in first.messages[1].content
+    assert workspace.name not in first.messages[0].content
+    assert f"folder {workspace.name}" in first.messages[1].content
     assert list(second.messages[: len(first.messages)]) == list(first.messages)
 
 
@@ -154,10 +154,58 @@ async def test_the_step_limit_ends_with_an_answer(build):
 
 
 async def test_an_answer_that_tells_the_user_to_run_it_is_turned_into_a_call(build):
-    runtime = build(text("Run this:\n```bash\nls\n```"), call("list"), text("There is one file."))
-    found = await turn(runtime)
+    """A small model does so with half of the questions; it is stopped in the middle of it."""
+    advice = text("You can ", "use the list tool ", "in many ways")
+    runtime = build(advice, call("list"), text("There is one file."), guidance="on")
+    found = await turn(runtime, "anything here?")
+    assert [event.text for event in of(events.TextDelta, found)][:2] == [
+        "You can ",
+        "use the list tool ",
+    ]
     assert runtime.model.requests[1].tool_choice == "required"
     assert found[-1].answer == "There is one file."
+
+
+async def test_a_large_model_may_advise(build):
+    """Who asks how to do something wants to be told, and a large model knows the difference."""
+    runtime = build(text("You can use the following command:\n```sh\nls\n```"))
+    assert (await turn(runtime, "list it"))[-1].reason == "answered"
+    assert len(runtime.model.requests) == 1
+
+
+async def test_a_question_leaves_the_changing_tools_out(build):
+    """Asked who made the last commit, a small model rewrote the README."""
+    runtime = build(call("git", action="log"), text("Ann."), guidance="on")
+    await turn(runtime, "Who made the last commit?")
+    first = runtime.model.requests[0]
+    assert first.tool_choice == "required"
+    assert "read" in first.allowed_tools
+    assert not {"write", "edit"} & set(first.allowed_tools)
+    assert runtime.history[-2].content.count("Who made the last commit?") == 1
+
+
+async def test_an_ordered_change_is_demanded_until_it_is_made(build, workspace):
+    """A small model reads the file and then describes what the user should change."""
+    runtime = build(
+        call("read", path="one.txt"),
+        text("Change the file."),
+        call("edit", "call_2", path="one.txt", old="one", new="two"),
+        text("Done."),
+        guidance="on",
+    )
+    found = await turn(runtime, "Replace one by two in one.txt.")
+    assert found[-1].answer == "Done."
+    assert (workspace / "one.txt").read_text() == "two\n"
+    choices = [request.tool_choice for request in runtime.model.requests]
+    assert choices == ["required", "required", "required", "auto"]
+
+
+async def test_an_empty_answer_is_sampled_anew(build):
+    runtime = build(text(), text("Here."))
+    found = await turn(runtime, "hi")
+    assert found[-1].answer == "Here."
+    first, second = runtime.model.requests
+    assert (first.seed, first.temperature) != (second.seed, second.temperature)
 
 
 async def test_a_lost_host_is_tried_again_and_the_text_goes_on(build):

@@ -14,7 +14,10 @@ from qwenterm.client import ChatCall, ChatEvent, ChatFinish, ChatRequest, ChatTe
 class ScriptedModel:
     """Answers from a script; `delay` seconds pass between the events of an answer."""
 
-    def __init__(self, *answers: Sequence[ChatEvent | Exception], delay: float = 0) -> None:
+    def __init__(
+        self, *answers: Sequence[ChatEvent | Exception], delay: float = 0, small: bool = False
+    ) -> None:
+        self.small = small
         self.answers = list(answers)
         self.requests: list[ChatRequest] = []
         self.prepared = 0

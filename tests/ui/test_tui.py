@@ -290,6 +290,7 @@ async def test_a_waiting_message_comes_back_when_the_turn_is_stopped(build):
         await pilot.press("escape")
         await finished(pilot, "stopped")
         assert app.composer.text == "second\nof two lines"
+        assert len(app.runtime.model.requests) == 1
 
 
 async def test_shift_tab_goes_through_the_modes(build):
@@ -353,6 +354,7 @@ async def test_nothing_that_a_model_or_a_tool_writes_is_read_as_markup(build, wo
         ("use <select> and <b>bold</b>", "use <select> and <b>bold</b>"),
         ("<div>\nblock\n</div>", "<div> block </div>"),
         ("a &#x202E;b", "a &#x202E;b"),
+        ("```\n\x1b[31m\u202e\n```", "␛[31m⟨U+202E⟩"),
         ("see http://x.example/%E2%80%AEgpj", "see http://x.example/⟨U+202E⟩gpj"),
     ],
 )
@@ -625,7 +627,7 @@ def test_what_matters_least_leaves_a_narrow_status_line():
     facts.take(events.TurnStarted("x"))
     facts.take(events.PrefillProgress(600, 1100, 100))
     facts.take(events.Usage(1100, 100, 70, 1, 2))
-    wide = compose_line(facts, 100, facts.since + 65).plain
+    wide = compose_line(facts, 100, facts.since + 65.5).plain
     assert "reading 50%  1 min 5 s" in wide
     assert "ask · qwen3.5-9b · 1,100 tokens, 100 reused · 35 tok/s" in wide
     for width in (80, 60, 40):

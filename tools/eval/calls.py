@@ -21,7 +21,9 @@ PROMPTS: tuple[str, ...] = (
     "Run the unit tests and tell me how many there are.",
 )
 
-_LEAK = re.compile(r"<tool_call>|</tool_call>|<function=|\"arguments\"\s*:|```json|\"name\"\s*:\s*\"")
+_LEAK = re.compile(
+    r"<tool_call>|</tool_call>|<function=|```json|\"arguments\"\s*:|\"name\"\s*:\s*\""
+)
 
 
 def leaked(text: str) -> bool:

@@ -96,7 +96,7 @@ if __name__ == "__main__":
     main()
 ''',
     "tests/__init__.py": "",
-    "tests/test_prices.py": '''import unittest
+    "tests/test_prices.py": """import unittest
 
 from shop.prices import parse_price, total
 
@@ -107,7 +107,7 @@ class Prices(unittest.TestCase):
 
     def test_total(self):
         self.assertEqual(total([100, 250, 50]), 400)
-''',
+""",
     "data/orders.csv": "number,customer,status,amount\n"
     + "".join(
         f"{1000 + n},{name},{status},{amount}\n"
