@@ -187,6 +187,18 @@ async def test_a_typed_reason_is_a_no_that_the_model_hears(build, workspace):
         assert len(app.runtime.model.requests) == 2
 
 
+async def test_a_command_does_not_answer_a_question(build, workspace):
+    app = build(call("write", path="new.txt", content="x"), text("Written."))
+    async with app.run_test(size=(80, 40)) as pilot:
+        await send(pilot, "write it")
+        await asked(pilot)
+        await send(pilot, "/help")
+        await until(pilot, lambda: "Ctrl+Q" in screen(app))
+        await pilot.press("y")
+        await finished(pilot, "Written.")
+        assert (workspace / "new.txt").exists()
+
+
 async def test_always_is_asked_once(build, workspace):
     writes = [call("write", path=f"{n}.txt", content="x") for n in range(3)]
     app = build(*writes, text("Three."))

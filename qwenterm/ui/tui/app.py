@@ -134,7 +134,8 @@ class QwentermApp(App[None]):
     async def on_composer_sent(self, message: Composer.Sent) -> None:
         """A message, a command, or why something is refused."""
         command = commands.parse(message.text)
-        if message.is_reason:
+        known = command is not None and command.name in commands.COMMANDS
+        if message.is_reason and not known:
             await self._answer(Decision(False, reason=message.text.strip()))
         elif command is not None:
             await self._run_command(command)
