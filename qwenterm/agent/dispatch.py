@@ -235,7 +235,7 @@ async def _run(
             pieces.put_nowait(text[: _LIVE_CHARS - shown])
         shown += len(text)
 
-    context = ToolContext(runtime.workspace, access, emit)
+    context = ToolContext(runtime.workspace, access, emit, runtime.known)
     task = asyncio.create_task(_guarded(tool, call, context))
     try:
         while not task.done():

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from qwenterm.core.types import Message
 
@@ -18,6 +19,9 @@ EXAMPLE = (Message("user", "hi"), Message("assistant", "Hello! What can I do for
 
 _CHANGING_TOOLS = frozenset({"write", "edit"})
 _MOST_PUSHES = 5
+_MOST_BLOCKED = 3
+_MOST_NAMED = 2
+_SMALL_FILE = 6000
 _LONGEST_ECHO = 400
 
 _CHANGE_VERBS = (
@@ -40,6 +44,12 @@ _WORDS_ABOUT_HERE = re.compile(
     re.I,
 )
 _NAMES_FROM_HERE = re.compile(r"[\w-]+/[\w./-]*|\b\w+\.[a-z]{1,5}\b|\b\w+\(\)|`[^`]+`|\b\w+_\w+\b")
+_WORDS_ABOUT_GIT = re.compile(
+    r"\b(?:git|commit\w*|uncommitted|branch\w*|merg\w+|diffs?|stage\w*|histor\w+|blame|authors?|who"
+    r"|revert\w*|undo|change[ds]?|versions?|push\w*|tags?|releases?|stash\w*|since|last)\b",
+    re.I,
+)
+_FILE_NAME = re.compile(r"[\w][\w./-]*\.\w+")
 _WANTS_ADVICE = re.compile(
     r"^\s*(?:how (?:do|can|would|should) (?:i|you)|how to|what|which) ?"
     r"(?:command|do i|can i|to)?\b.*\bcommand\b|^\s*how (?:do|can) i\b",
@@ -111,6 +121,7 @@ class Guide:
     called: int = 0
     changed: bool = False
     demand: bool = False
+    blocked: set[str] = field(default_factory=set[str])
     wants: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -123,11 +134,38 @@ class Guide:
         """Return whether an ordered change has not been made yet."""
         return self.wants and not self.changed
 
+    def named_files(self, workspace: Path) -> list[str]:
+        """Return the small files that an ordered change names: it begins with a look at them."""
+        if not self.wants:
+            return []
+        found: list[str] = []
+        for match in _FILE_NAME.finditer(self.prompt):
+            name = match.group().strip(".")
+            path = workspace / name
+            # Only a look at the directory: whether it may be read is for the policy.
+            if path.is_file() and path.stat().st_size <= _SMALL_FILE and name not in found:
+                found.append(name)
+        return found[:_MOST_NAMED]
+
     def allowed(self, tools: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the tools that may be called now: a question changes nothing."""
-        if not self.active or self.wants:
+        """Return the tools that may be called now, empty for all of them.
+
+        A question changes nothing, git knows nothing of what has no word about git in it, and a
+        tool that was called twice with the same arguments had its chance.
+        """
+        if not self.active:
             return ()
-        return tuple(name for name in tools if name not in _CHANGING_TOOLS)
+        out = set(self.blocked)
+        if not self.wants:
+            out |= _CHANGING_TOOLS
+        if not _WORDS_ABOUT_GIT.search(self.prompt):
+            out.add("git")
+        return tuple(name for name in tools if name not in out)
+
+    def repeated(self, name: str) -> None:
+        """Note that a call was made again: the next one must be of another tool."""
+        if len(self.blocked) < _MOST_BLOCKED:
+            self.blocked.add(name)
 
     def sends_back(self, text: str, *, whole: bool) -> bool:
         """Tell whether a (partial or `whole`) answer must not end the turn, and demand a call."""
@@ -161,6 +199,7 @@ class Guide:
             return ""
         self.called += 1
         self.demand = False
+        self.blocked.clear()
         if denied:
             # The result itself says what to do: tell the user.
             self.wants = False

@@ -82,6 +82,11 @@ async def run_turn(
             history.append(system_message())
             history.extend(EXAMPLE if runtime.guided else ())
         history.append(user_message(prompt, facts=facts, attachment=attachment))
+        for name in turn.guide.named_files(runtime.workspace):
+            reading = ToolCall(f"named_{len(history)}", "read", {"path": name})
+            async with aclosing(_calls(runtime, turn, Answer(calls=[reading]))) as stream:
+                async for event in stream:
+                    yield event
         while True:
             answer = Answer()
             async with aclosing(
@@ -189,6 +194,8 @@ async def _calls(runtime: Runtime, turn: _Turn, answer: Answer) -> AsyncGenerato
     if keys and all(key in turn.seen for key in keys) and not turn.resample:
         # Dropped and sampled anew, hotter and with another seed, before it enters the history.
         turn.resample += 1
+        for call in answer.calls:
+            turn.guide.repeated(call.name)
         return
     turn.resample = 0
     calls = _with_unique_ids(history, answer.calls)
@@ -202,11 +209,12 @@ async def _calls(runtime: Runtime, turn: _Turn, answer: Answer) -> AsyncGenerato
         for call, key in zip(calls, keys, strict=True):
             if key in turn.seen:
                 turn.repeats += 1
+                turn.guide.repeated(call.name)
                 turn.must_answer = turn.repeats >= _MOST_REPEATS
                 results[call.id] = repeated_text(call.name, last=turn.must_answer)
                 yield Notice(f"the model repeated {call.name}; told to go on")
                 continue
-            outcome = Outcome("")
+            outcome, known = Outcome(""), len(runtime.known)
             async with aclosing(dispatch(runtime, call)) as stream:
                 async for event in stream:
                     if isinstance(event, Outcome):
@@ -224,7 +232,9 @@ async def _calls(runtime: Runtime, turn: _Turn, answer: Answer) -> AsyncGenerato
             turn.denied = turn.denied or outcome.unattended
             if outcome.changed:
                 turn.seen.clear()
-            turn.seen.add(key)
+            if not (outcome.is_error and len(runtime.known) > known):
+                # Refused only because the file was not known: now it is, and may be right.
+                turn.seen.add(key)
     finally:
         # Also when cancelled: every call has a result, or the template could not go on.
         for call in message.tool_calls:

@@ -40,7 +40,8 @@ class Runtime:
     """A session: its model, tools, places and mode, and the conversation so far.
 
     `facts` are lines about the surroundings that change from folder to folder; they go into the
-    first user message, never before the tools. `output_chars` bounds what one tool result brings
+    first user message, never before the tools. `known` holds the files that the model has seen.
+    `output_chars` bounds what one tool result brings
     into the prompt.
     """
 
@@ -54,6 +55,7 @@ class Runtime:
     facts: str = ""
     output_chars: int = 6000
     approvals: Approvals = field(default_factory=Approvals)
+    known: set[Path] = field(default_factory=set[Path])
     history: list[Message] = field(default_factory=list[Message])
 
     @property

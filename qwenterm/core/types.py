@@ -102,12 +102,14 @@ class ToolContext:
     """What a tool may use while it runs.
 
     `emit` receives live output (already decoded text, in arrival order). `access` is what the
-    policy granted to this run's commands.
+    policy granted to this run's commands. `known` are the files whose content the model has seen;
+    tools add to it.
     """
 
     workspace: Path
     access: Access = Access.READ_ONLY
     emit: Callable[[str], None] = field(default=lambda _text: None)
+    known: set[Path] = field(default_factory=set[Path])
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,15 @@ class AnchorError(Exception):
     """The piece to replace is not there, or more than once; the text is for the model."""
 
 
-def replace_anchor(text: str, old: str, new: str) -> tuple[str, int]:
-    """Return the text with `old` replaced by `new`, and the line of the change (1-based).
+def replace_anchor(text: str, old: str, new: str, *, everywhere: bool = False) -> tuple[str, int]:
+    """Return the text with `old` replaced by `new`, and the line of the (first) change, 1-based.
 
-    Raises `AnchorError`.
+    An empty `old` adds `new` at the end. Raises `AnchorError`.
     """
     if not old.strip():
-        raise AnchorError("`old` is empty; copy the lines to replace from the file")
+        return _appended(text, new)
+    if everywhere and old in text:
+        return text.replace(old, new), text.count("\n", 0, text.index(old)) + 1
     count = text.count(old)
     if count == 1:
         at = text.index(old)
@@ -32,9 +34,18 @@ def replace_anchor(text: str, old: str, new: str) -> tuple[str, int]:
         places = _lines_of(text, old)
         raise AnchorError(
             f"`old` occurs {count} times (lines {', '.join(map(str, places[:8]))}); "
-            "add the line before or after to make it unique"
+            "set `all` to true to replace every one, or add the line before to make it unique"
         )
     return _replace_loosely(text, old, new)
+
+
+def _appended(text: str, new: str) -> tuple[str, int]:
+    if not new.strip():
+        raise AnchorError("`old` and `new` are empty; copy the lines to replace from the file")
+    if text and not text.endswith("\n"):
+        text += "\n"
+    line = text.count("\n") + 1
+    return text + new.rstrip("\n") + "\n", line
 
 
 def _replace_loosely(text: str, old: str, new: str) -> tuple[str, int]:
@@ -96,7 +107,10 @@ def _nearest(lines: Sequence[str], wanted: Sequence[str]) -> str:
     first = max(0, start - _AROUND)
     shown = lines[first : start + width + _AROUND]
     body = "\n".join(f"{first + n + 1}\t{line}" for n, line in enumerate(shown))
-    return f"The nearest lines are:\n{body}\nCopy `old` from them exactly."
+    return (
+        f"The nearest lines are:\n{body}\nCopy `old` from them exactly, or leave `old` "
+        "empty to add `new` at the end."
+    )
 
 
 def _lines_of(text: str, piece: str) -> list[int]:

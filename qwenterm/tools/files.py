@@ -5,6 +5,7 @@ Nothing is written here: changes come back as effects, which `dispatch` has appr
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import stat
@@ -15,9 +16,12 @@ from typing import Any
 from qwenterm.core.types import Effect, FileChange, Intent, Tool, ToolContext, ToolResult
 from qwenterm.permissions.places import resolve
 from qwenterm.tools.anchors import AnchorError, replace_anchor
-from qwenterm.tools.schema import integer, parameters, text
+from qwenterm.tools.schema import flag, integer, parameters, text
 
 LARGEST_FILE = 8 << 20
+_SURE_CHARS = 30
+_SHOWN_LINES = 80
+_SHOWN_CHANGES = 16
 _NUMBERED = re.compile(r"^ *\d+\t", re.M)
 
 
@@ -29,9 +33,8 @@ def read_tool(read_lines: int, home: Path) -> Tool:
         body, problem = load_text(path)
         if problem:
             return ToolResult(problem, is_error=True)
-        lines = body.split("\n")
-        if lines[-1] == "":
-            lines.pop()
+        context.known.add(path)
+        lines = _lines(body)
         if not lines:
             return ToolResult("(the file is empty)")
         start = max(1, int(arguments.get("start") or 1))
@@ -68,6 +71,9 @@ def write_tool(home: Path) -> Tool:
         after = content.encode()
         if before == after:
             return ToolResult("the file already has exactly this content; nothing to do")
+        if before and path not in context.known:
+            return _unknown(path, before.decode("utf-8", "replace"), context)
+        context.known.add(path)
         verb = "created" if before is None else "replaced"
         count = content.count("\n")
         effect = Effect((FileChange(path, before, after),))
@@ -91,22 +97,70 @@ def edit_tool(home: Path) -> Tool:
         if problem:
             return ToolResult(problem, is_error=True)
         old, new = _without_numbers(str(arguments["old"])), _without_numbers(str(arguments["new"]))
+        if Path(old.strip()).name == path.name and old not in body:
+            hint = "edit changes a file's text; to rename the file call shell: mv OLD NEW"
+            return ToolResult(hint, is_error=True)
+        if path not in context.known and not _sure(old, body):
+            return _unknown(path, body, context)
         try:
-            changed, line = replace_anchor(body, old, new)
+            changed, line = replace_anchor(body, old, new, everywhere=bool(arguments.get("all")))
         except AnchorError as error:
             return ToolResult(str(error), is_error=True)
         if changed == body:
             return ToolResult("old and new are the same: the file stays as it is", is_error=True)
         effect = Effect((FileChange(path, body.encode(), changed.encode()),))
-        return ToolResult(f"edited {arguments['path']} at line {line}", effect=effect)
+        context.known.add(path)
+        what = "\n".join(_changed_lines(body, changed))
+        return ToolResult(f"edited {arguments['path']} at line {line}\n{what}", effect=effect)
 
     return Tool(
         "edit",
-        "Replace one exact piece of a file. `old` is copied from the file and occurs once.",
-        parameters(3, path=text("file path"), old=text("text to replace"), new=text("new text")),
+        "Replace one exact piece of a file. `old` is copied from the file and occurs once; "
+        "with an empty `old`, `new` is added at the end.",
+        parameters(
+            3,
+            path=text("file path"),
+            old=text("text to replace"),
+            new=text("new text"),
+            all=flag("replace every occurrence"),
+        ),
         lambda arguments, workspace: (_write_intent(arguments, workspace, home),),
         run,
     )
+
+
+def _unknown(path: Path, body: str, context: ToolContext) -> ToolResult:
+    """Return the file instead of changing it blindly; the next call may then do it."""
+    lines = _lines(body)
+    if len(lines) > _SHOWN_LINES:
+        return ToolResult(f"{path.name} has {len(lines)} lines; read it first", is_error=True)
+    context.known.add(path)
+    shown = "\n".join(f"{number}\t{line}" for number, line in enumerate(lines, start=1))
+    return ToolResult(
+        f"You have not read {path.name} yet, so nothing was changed. It is:\n{shown}\n"
+        "Now make the edit: copy whole lines of it into `old`.",
+        is_error=True,
+    )
+
+
+def _sure(old: str, body: str) -> bool:
+    """Tell whether `old` was copied: a shorter piece was guessed, and may be part of anything."""
+    return len(old.strip()) >= _SURE_CHARS or old.strip() in {
+        line.strip() for line in body.split("\n")
+    }
+
+
+def _lines(body: str) -> list[str]:
+    lines = body.split("\n")
+    return lines[:-1] if lines[-1] == "" else lines
+
+
+def _changed_lines(before: str, after: str) -> list[str]:
+    """Return the lines that differ, marked as in a diff."""
+    found = difflib.unified_diff(_lines(before), _lines(after), lineterm="", n=0)
+    changed = [line for line in found if not line.startswith(("---", "+++", "@@"))]
+    more = len(changed) - _SHOWN_CHANGES
+    return changed[:_SHOWN_CHANGES] + ([f"(and {more} lines more)"] if more > 0 else [])
 
 
 def load_bytes(path: Path) -> tuple[bytes | None, str]:

@@ -16,6 +16,7 @@ from qwenterm.sandbox.run import Completed, Sandbox, run
 from qwenterm.tools.schema import choice, parameters, text
 
 _SAFE = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.pager=cat")
+_SMALL_DIFF = 40
 _PLAIN = ("--no-ext-diff", "--no-textconv", "--no-color")
 _COMMANDS: Mapping[str, tuple[str, ...]] = {
     "status": ("status", "--short", "--branch"),
@@ -51,6 +52,11 @@ def git_tool(sandbox: Sandbox) -> Tool:
         output = done.output.strip("\n")
         if done.exit_code:
             return ToolResult(output or f"git ended with {done.exit_code}", is_error=True)
+        if action == "status" and "\n" in output:
+            # What was changed is the next question, nearly always.
+            changes = await _git(sandbox, ["diff", *_PLAIN, "HEAD", "--"], context, root)
+            if changes.exit_code == 0 and changes.output.count("\n") <= _SMALL_DIFF:
+                output = f"{output}\n\n{changes.output.strip()}".strip()
         return ToolResult(output or _nothing(action), exit_code=0)
 
     return Tool(

@@ -25,6 +25,11 @@ def integer(description: str) -> dict[str, Any]:
     return {"type": "integer", "description": description, "minimum": 1}
 
 
+def flag(description: str) -> dict[str, Any]:
+    """Return the schema of a yes or no."""
+    return {"type": "boolean", "description": description}
+
+
 def choice(*values: str) -> dict[str, Any]:
     """Return the schema of one of `values`."""
     return {"type": "string", "enum": list(values)}

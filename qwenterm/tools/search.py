@@ -20,7 +20,7 @@ from qwenterm.tools.schema import parameters, text
 _MOST_ENTRIES = 200
 _MOST_MATCHES = 100
 _LONGEST_LINE = 240
-_FEW_MATCHES = 3
+_FEW_MATCHES = 2
 _NOTHING_FOUND = 1
 
 

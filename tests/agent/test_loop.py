@@ -185,19 +185,20 @@ async def test_a_question_leaves_the_changing_tools_out(build):
 
 
 async def test_an_ordered_change_is_demanded_until_it_is_made(build, workspace):
-    """A small model reads the file and then describes what the user should change."""
+    """A small model describes what the user should change; and it guesses what is in the file."""
     runtime = build(
-        call("read", path="one.txt"),
         text("Change the file."),
         call("edit", "call_2", path="one.txt", old="one", new="two"),
         text("Done."),
         guidance="on",
     )
     found = await turn(runtime, "Replace one by two in one.txt.")
+    assert of(events.ToolFinished, found)[0].text == "1\tone"
     assert found[-1].answer == "Done."
     assert (workspace / "one.txt").read_text() == "two\n"
     choices = [request.tool_choice for request in runtime.model.requests]
-    assert choices == ["required", "required", "required", "auto"]
+    assert choices == ["required", "required", "auto"]
+    assert consistent(runtime.history)
 
 
 async def test_an_empty_answer_is_sampled_anew(build):

@@ -82,7 +82,7 @@ async def test_write_and_edit_change_nothing_by_themselves(call, workspace):
     """Only an approved effect may touch a file."""
     before = (workspace / "main.py").read_bytes()
     written = await call("write", path="new/file.txt", content="hello")
-    edited = await call("edit", path="main.py", old="a - b", new="a + b")
+    edited = await call("edit", path="main.py", old="    return a - b", new="    return a + b")
     assert not (workspace / "new").exists()
     assert (workspace / "main.py").read_bytes() == before
     apply_effect(written.effect)
@@ -187,8 +187,44 @@ async def test_outside_a_repository_git_says_so(call, workspace):
 def test_anchors_must_be_unique():
     with pytest.raises(AnchorError, match=r"2 times \(lines 1, 3\)"):
         replace_anchor("x\ny\nx\n", "x", "z")
-    with pytest.raises(AnchorError, match="empty"):
-        replace_anchor("x\n", " ", "z")
+    with pytest.raises(AnchorError, match="are empty"):
+        replace_anchor("x\n", " ", "")
+    assert replace_anchor("x\ny\nx\n", "x", "z", everywhere=True) == ("z\ny\nz\n", 1)
+
+
+def test_an_empty_anchor_adds_at_the_end():
+    assert replace_anchor("x\n", "", "y") == ("x\ny\n", 2)
+    assert replace_anchor("x", "", "y\n") == ("x\ny\n", 2)
+
+
+async def test_a_file_nobody_looked_at_is_not_overwritten(call, workspace):
+    """A model that was asked to add a line replaced the whole file by that line."""
+    for name, arguments in (
+        ("write", {"content": "import os"}),
+        ("edit", {"old": "a", "new": "b"}),
+    ):
+        result = await call(name, path="main.py", **arguments)
+        assert result.is_error and result.effect is None
+        assert "2\t    return a - b" in result.text
+
+
+async def test_after_a_look_the_same_call_goes_through(workspace):
+    sandbox = Sandbox(choose("auto"), workspace.parent, hidden=())
+    tools = {tool.name: tool for tool in build_tools(sandbox, read_lines=50)}
+    context = ToolContext(workspace)
+    arguments = {"path": "main.py", "content": "import os"}
+    assert (await tools["write"].run(arguments, context)).is_error
+    assert (await tools["write"].run(arguments, context)).effect
+
+
+async def test_a_small_status_tells_what_was_changed(call, workspace):
+    (workspace / "main.py").write_text("changed\n")
+    assert "+changed" in (await call("git", action="status")).text
+
+
+async def test_edit_is_not_for_renaming(call):
+    result = await call("edit", path="main.py", old="main.py", new="app.py")
+    assert result.is_error and "mv" in result.text
 
 
 def test_an_anchor_may_differ_in_indentation():
