@@ -49,6 +49,8 @@ _WORDS_ABOUT_GIT = re.compile(
     r"|revert\w*|undo|change[ds]?|versions?|push\w*|tags?|releases?|stash\w*|since|last)\b",
     re.I,
 )
+# Here the content is of no use, and leads a small model to edit it.
+_WHOLE_FILES = re.compile(r"\b(?:renam|mov|delet|remov|cop)(?:e|y|ing)?\b", re.I)
 _FILE_NAME = re.compile(r"[\w][\w./-]*\.\w+")
 _WANTS_ADVICE = re.compile(
     r"^\s*(?:how (?:do|can|would|should) (?:i|you)|how to|what|which) ?"
@@ -136,7 +138,7 @@ class Guide:
 
     def named_files(self, workspace: Path) -> list[str]:
         """Return the small files that an ordered change names: it begins with a look at them."""
-        if not self.wants:
+        if not self.wants or _WHOLE_FILES.search(self.prompt):
             return []
         found: list[str] = []
         for match in _FILE_NAME.finditer(self.prompt):
