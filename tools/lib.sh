@@ -31,8 +31,6 @@ set_up() {
   system_packages "$python"
   say "setting up in .venv (once; llama.cpp is compiled, which takes some minutes)"
   if ! "$venv/bin/python" -m pip --version > /dev/null 2>&1; then
-    "$python" -m venv --clear "$venv.new" || die "could not make a virtual environment in $venv.new"
-    rm -rf "$venv.new"
     "$python" -m venv "$venv" || die "could not make a virtual environment in $venv"
   fi
   if [[ "$1" == dev ]]; then extra="[dev]"; fi

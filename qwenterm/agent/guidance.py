@@ -37,6 +37,10 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 _QUESTION = re.compile(
     r"^\s*(?:who|what|which|where|when|why|how|is|are|does|do|did|has|have)\b", re.I
 )
+# Only who clearly asks to look is kept from changing: an order may be put in any words or language.
+_LOOK = re.compile(
+    r"^\s*(?:please\s+)?(?:count|describe|explain|find|list|print|show|summari[sz]e|tell)\b", re.I
+)
 _WORDS_ABOUT_HERE = re.compile(
     r"\b(?:files?|folders?|director(?:y|ies)|repo(?:sitory)?|project|commit(?:s|ted)?|branch(?:es)?"
     r"|tests?|logs?|todo|code(?:base)?|lines?|readme|config(?:uration)?|settings?|changes?|diff"
@@ -98,6 +102,14 @@ def wants_change(prompt: str, *, attachment: bool = False) -> bool:
     return False
 
 
+def asks_to_look(prompt: str) -> bool:
+    """Tell whether every sentence is a question or asks to be shown something."""
+    sentences = _SENTENCE_END.split(prompt.strip())
+    return all(
+        _QUESTION.match(text) or _LOOK.match(text) or text.endswith("?") for text in sentences
+    )
+
+
 def about_here(prompt: str) -> bool:
     """Tell whether only a look at this folder or machine can answer."""
     return bool(_NAMES_FROM_HERE.search(prompt) or _WORDS_ABOUT_HERE.search(prompt))
@@ -120,14 +132,15 @@ class Guide:
     prompt: str = ""
     attachment: bool = False
     pushes: int = 0
-    called: int = 0
     changed: bool = False
     demand: bool = False
     blocked: set[str] = field(default_factory=set[str])
     wants: bool = field(init=False)
+    asks: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self.wants = self.active and wants_change(self.prompt, attachment=self.attachment)
+        self.asks = not self.wants and asks_to_look(self.prompt)
         known = self.attachment and not self.wants
         self.demand = self.active and not known and (self.wants or about_here(self.prompt))
 
@@ -158,7 +171,7 @@ class Guide:
         if not self.active:
             return ()
         out = set(self.blocked)
-        if not self.wants:
+        if self.asks:
             out |= _CHANGING_TOOLS
         if not _WORDS_ABOUT_GIT.search(self.prompt):
             out.add("git")
@@ -199,7 +212,6 @@ class Guide:
         """
         if not self.active:
             return ""
-        self.called += 1
         self.demand = False
         self.blocked.clear()
         if denied:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import jsonschema
 
-from qwenterm.agent.answer import Answer, prepare, request
+from qwenterm.agent.answer import Answer, never, prepare, request
 from qwenterm.agent.dispatch import Outcome, dispatch
 from qwenterm.agent.guidance import EXAMPLE, Guide
 from qwenterm.agent.prompt import (
@@ -90,7 +90,7 @@ async def run_turn(
         while True:
             answer = Answer()
             async with aclosing(
-                request(runtime, answer, lambda: _chat(runtime, turn), _veto(turn))
+                request(runtime, answer, lambda: _chat(runtime, turn), _veto(runtime, turn))
             ) as stream:
                 async for event in stream:
                     yield event
@@ -128,9 +128,11 @@ def _last(runtime: Runtime, turn: _Turn) -> bool:
     return turn.must_answer or turn.steps >= runtime.settings.max_steps
 
 
-def _veto(turn: _Turn) -> Callable[[str], bool]:
+def _veto(runtime: Runtime, turn: _Turn) -> Callable[[str], bool]:
     """Return what stops an answer in its middle: nobody should wait for the rest of a plan."""
-    return lambda text: not turn.must_answer and turn.guide.sends_back(text, whole=False)
+    if _last(runtime, turn):
+        return never
+    return lambda text: turn.guide.sends_back(text, whole=False)
 
 
 def _sent_back(turn: _Turn, answer: Answer) -> bool:

@@ -40,9 +40,8 @@ class Runtime:
     """A session: its model, tools, places and mode, and the conversation so far.
 
     `facts` are lines about the surroundings that change from folder to folder; they go into the
-    first user message, never before the tools. `known` holds the files that the model has seen.
-    `output_chars` bounds what one tool result brings
-    into the prompt.
+    first user message, never before the tools. `known` holds the files that the model has seen
+    whole. `output_chars` bounds what one tool result brings into the prompt.
     """
 
     model: Model

@@ -102,7 +102,7 @@ class ToolContext:
     """What a tool may use while it runs.
 
     `emit` receives live output (already decoded text, in arrival order). `access` is what the
-    policy granted to this run's commands. `known` are the files whose content the model has seen;
+    policy granted to this run's commands. `known` are the files that the model has seen whole;
     tools add to it.
     """
 

@@ -263,6 +263,24 @@ class Llama:
         return self._vocab
 
 
+class _Converter(SchemaConverter):  # pyright: ignore[reportUntypedBaseClass]
+    """llama.cpp's converter in Python, with the bounds of whole numbers at zero and one.
+
+    It leaves `minimum` out, and a model does ask for line 0. Other bounds are checked only when
+    the call is validated.
+    """
+
+    def visit(self, schema: Any, name: str) -> Any:
+        """Return the rule's name for a schema."""
+        minimum = schema.get("minimum")
+        plain = schema.get("type") == "integer" and not {"enum", "const", "$ref"} & set(schema)
+        if plain and isinstance(minimum, int) and minimum >= 0:
+            digits = "[1-9] [0-9]{0,15}" if minimum else '("0" | [1-9] [0-9]{0,15})'
+            base: Any = self
+            return base._add_rule(name or "root", f"{digits} space")
+        return super().visit(schema, name)  # pyright: ignore[reportUnknownMemberType,reportUnknownVariableType]
+
+
 def schema_rules(schemas: Mapping[str, Mapping[str, Any]]) -> str:
     """Return GBNF rules, one named after each key of `schemas`, for JSON text obeying that schema.
 
@@ -270,7 +288,7 @@ def schema_rules(schemas: Mapping[str, Mapping[str, Any]]) -> str:
     llama.cpp's converter does not understand.
     """
     order: dict[str, int] = {}
-    converter: Any = SchemaConverter(
+    converter: Any = _Converter(
         prop_order=order, allow_fetch=False, dotall=False, raw_pattern=False
     )
     lines: list[str] = []

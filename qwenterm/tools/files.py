@@ -33,7 +33,6 @@ def read_tool(read_lines: int, home: Path) -> Tool:
         body, problem = load_text(path)
         if problem:
             return ToolResult(problem, is_error=True)
-        context.known.add(path)
         lines = _lines(body)
         if not lines:
             return ToolResult("(the file is empty)")
@@ -44,6 +43,8 @@ def read_tool(read_lines: int, home: Path) -> Tool:
         shown = [f"{n}\t{lines[n - 1]}" for n in range(start, max(start, end) + 1)]
         if end < len(lines) and not arguments.get("end"):
             shown.append(f"(lines {start}-{end} of {len(lines)}; read on with start={end + 1})")
+        if len(shown) == len(lines):
+            context.known.add(path)
         return ToolResult("\n".join(shown))
 
     return Tool(
@@ -100,7 +101,8 @@ def edit_tool(home: Path) -> Tool:
         if Path(old.strip()).name == path.name and old not in body:
             hint = "edit changes a file's text; to rename the file call shell: mv OLD NEW"
             return ToolResult(hint, is_error=True)
-        if path not in context.known and not _sure(old, body):
+        short = len(_lines(body)) <= _SHOWN_LINES
+        if short and path not in context.known and not _sure(old, body):
             return _unknown(path, body, context)
         try:
             changed, line = replace_anchor(body, old, new, everywhere=bool(arguments.get("all")))
@@ -109,7 +111,6 @@ def edit_tool(home: Path) -> Tool:
         if changed == body:
             return ToolResult("old and new are the same: the file stays as it is", is_error=True)
         effect = Effect((FileChange(path, body.encode(), changed.encode()),))
-        context.known.add(path)
         what = "\n".join(_changed_lines(body, changed))
         return ToolResult(f"edited {arguments['path']} at line {line}\n{what}", effect=effect)
 
@@ -133,7 +134,8 @@ def _unknown(path: Path, body: str, context: ToolContext) -> ToolResult:
     """Return the file instead of changing it blindly; the next call may then do it."""
     lines = _lines(body)
     if len(lines) > _SHOWN_LINES:
-        return ToolResult(f"{path.name} has {len(lines)} lines; read it first", is_error=True)
+        problem = f"{path.name} has {len(lines)} lines, and you have not read them all; use edit"
+        return ToolResult(problem, is_error=True)
     context.known.add(path)
     shown = "\n".join(f"{number}\t{line}" for number, line in enumerate(lines, start=1))
     return ToolResult(

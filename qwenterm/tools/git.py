@@ -45,16 +45,14 @@ def git_tool(sandbox: Sandbox) -> Tool:
             revision = "HEAD"  # staged changes are changes too
         if revision and action != "status":
             options.append(revision)
-        options.append("--")
-        if path:
-            options.append(str(resolve(path, context.workspace, sandbox.home)))
-        done = await _git(sandbox, options, context, root)
+        where = ["--", *([str(resolve(path, context.workspace, sandbox.home))] if path else [])]
+        done = await _git(sandbox, [*options, *where], context, root)
         output = done.output.strip("\n")
         if done.exit_code:
             return ToolResult(output or f"git ended with {done.exit_code}", is_error=True)
         if action == "status" and "\n" in output:
             # What was changed is the next question, nearly always.
-            changes = await _git(sandbox, ["diff", *_PLAIN, "HEAD", "--"], context, root)
+            changes = await _git(sandbox, ["diff", *_PLAIN, "HEAD", *where], context, root)
             if changes.exit_code == 0 and changes.output.count("\n") <= _SMALL_DIFF:
                 output = f"{output}\n\n{changes.output.strip()}".strip()
         return ToolResult(output or _nothing(action), exit_code=0)

@@ -21,8 +21,8 @@ def text(description: str) -> dict[str, Any]:
 
 
 def integer(description: str) -> dict[str, Any]:
-    """Return the schema of an integer; no bounds, since the call grammar does not hold them."""
-    return {"type": "integer", "description": description}
+    """Return the schema of a positive integer."""
+    return {"type": "integer", "description": description, "minimum": 1}
 
 
 def flag(description: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from qwenterm.agent.runtime import Runtime
 from qwenterm.core import events
 from qwenterm.core.errors import EXIT_INTERRUPTED, QwentermError
 from qwenterm.ui.progress import ProgressLine
-from qwenterm.ui.render import sanitize
+from qwenterm.ui.render import call_summary, sanitize
 from qwenterm.ui.terminal import Terminal
 
 OutputFormat = Literal["text", "json", "stream-json"]
@@ -129,7 +129,7 @@ def _show(event: events.Event, output: _Output) -> None:
         progress.update("reading", (event.processed - event.cached) / rest, quiet=True)
     elif isinstance(event, events.ToolStarted):
         _end_step(output)
-        progress.line(f"{sanitize(event.name)} {summary(event.arguments)}")
+        progress.line(f"{sanitize(event.name)} {call_summary(event.arguments)}")
     elif isinstance(event, events.ToolFinished):
         output.tools.append(
             {"name": event.name, "is_error": event.is_error, "exit_code": event.exit_code}
@@ -146,12 +146,6 @@ def _show(event: events.Event, output: _Output) -> None:
             output.usage[key] = round(output.usage.get(key, 0) + getattr(event, key), 4)
     elif isinstance(event, events.TurnEnded):
         output.ended = event
-
-
-def summary(arguments: Mapping[str, Any]) -> str:
-    """Return a call's arguments on one short line."""
-    parts = [str(value).replace("\n", "⏎") for value in arguments.values()]
-    return sanitize(" ".join(part if len(part) <= 80 else part[:77] + "..." for part in parts))
 
 
 def _text(output: _Output, text: str) -> None:

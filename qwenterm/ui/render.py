@@ -5,7 +5,10 @@ The same for characters that hide or reorder text: what a person approves is wha
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Collection, Mapping
+from typing import Any
 
 # C0 without tab and newline, DEL and C1; line separators that only some programs break at; marks
 # that change the direction; characters of no width, except the joiners that scripts and emoji
@@ -33,3 +36,14 @@ def _placeholder(match: re.Match[str]) -> str:
     if code < 0x20:
         return chr(0x2400 + code)
     return "␡" if code == 0x7F else f"⟨U+{code:04X}⟩"
+
+
+def call_summary(arguments: Mapping[str, Any], leave_out: Collection[str] = ()) -> str:
+    """Return what a call is about on one line: its arguments, without their names."""
+    parts = [
+        value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in arguments.items()
+        if name not in leave_out
+    ]
+    short = " ".join(part if len(part) <= 80 else part[:77] + "..." for part in parts)
+    return sanitize(short.replace("\n", " ⏎ ").replace("\t", " "))

@@ -33,6 +33,19 @@ def test_a_question_is_never_an_order(prompt):
     assert not wants_change(prompt)
 
 
+@pytest.mark.parametrize(
+    "prompt", ["Lege notes.txt mit dem Wort hallo an.", "notes.txt should hold the word hello"]
+)
+def test_an_order_in_other_words_keeps_all_tools(prompt):
+    """Taken for a question, it could not be carried out at all."""
+    assert {"write", "edit"} <= set(Guide(True, prompt).allowed(("read", "write", "edit")))
+
+
+def test_a_question_keeps_the_changing_tools_out():
+    for prompt in ("Who made the last commit?", "List the files.", "Is there a TODO? Where?"):
+        assert Guide(True, prompt).allowed(("read", "write", "edit")) == ("read",)
+
+
 def test_what_is_to_be_written_from_piped_input_is_no_file():
     assert not wants_change("Write a one-line commit message for this change.", attachment=True)
     assert wants_change("Write this to notes.txt.", attachment=True)

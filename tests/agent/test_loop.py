@@ -2,59 +2,16 @@
 
 import asyncio
 import json
-import subprocess
 
 import pytest
 
-from qwenterm import app
 from qwenterm.agent.loop import STOPPED, run_turn
 from qwenterm.client import ChatCall, ChatFinish, ChatText
-from qwenterm.config import Config
 from qwenterm.core import events
 from qwenterm.core.errors import ConnectionLostError, ContextFullError, UnavailableError
 from qwenterm.core.types import Decision, PermissionMode
-from qwenterm.sandbox.backends import choose
-from tests.stubs.scripted_model import ScriptedModel, call, text
-
-
-@pytest.fixture
-def workspace(tmp_path):
-    project = tmp_path / "project"
-    project.mkdir()
-    (project / "one.txt").write_text("one\n")
-    subprocess.run(["git", "init", "-q"], cwd=project, check=True)
-    return project
-
-
-@pytest.fixture
-def build(workspace):
-    def build(*answers, mode="auto", delay=0.0, **agent):
-        model = ScriptedModel(*answers, delay=delay)
-        config = Config.model_validate({"permission_mode": mode, "agent": agent})
-        return app.build_runtime(config, workspace, backend=choose("auto"), model=model)
-
-    return build
-
-
-async def turn(runtime, prompt="do it", **options):
-    return [event async for event in run_turn(runtime, prompt, **options)]
-
-
-def of(kind, found):
-    return [event for event in found if isinstance(event, kind)]
-
-
-def consistent(history):
-    """Every call has exactly one result right after it, or the template cannot go on."""
-    open_calls = []
-    for message in history:
-        if message.role == "tool":
-            assert message.tool_call_id == open_calls.pop(0)
-        else:
-            assert not open_calls
-            open_calls = [call.id for call in message.tool_calls]
-    assert not open_calls
-    return True
+from tests.stubs.scripted_model import call, text
+from tests.stubs.turns import consistent, of, turn
 
 
 async def test_an_answer_streams_and_ends(build):
@@ -151,54 +108,6 @@ async def test_the_step_limit_ends_with_an_answer(build):
     assert runtime.model.requests[-1].tool_choice == "none"
     assert found[-1].reason == "step_limit"
     assert "agent.max_steps" in found[-1].error
-
-
-async def test_an_answer_that_tells_the_user_to_run_it_is_turned_into_a_call(build):
-    """A small model does so with half of the questions; it is stopped in the middle of it."""
-    advice = text("You can ", "use the list tool ", "in many ways")
-    runtime = build(advice, call("list"), text("There is one file."), guidance="on")
-    found = await turn(runtime, "anything here?")
-    assert [event.text for event in of(events.TextDelta, found)][:2] == [
-        "You can ",
-        "use the list tool ",
-    ]
-    assert runtime.model.requests[1].tool_choice == "required"
-    assert found[-1].answer == "There is one file."
-
-
-async def test_a_large_model_may_advise(build):
-    """Who asks how to do something wants to be told, and a large model knows the difference."""
-    runtime = build(text("You can use the following command:\n```sh\nls\n```"))
-    assert (await turn(runtime, "list it"))[-1].reason == "answered"
-    assert len(runtime.model.requests) == 1
-
-
-async def test_a_question_leaves_the_changing_tools_out(build):
-    """Asked who made the last commit, a small model rewrote the README."""
-    runtime = build(call("git", action="log"), text("Ann."), guidance="on")
-    await turn(runtime, "Who made the last commit?")
-    first = runtime.model.requests[0]
-    assert first.tool_choice == "required"
-    assert "read" in first.allowed_tools
-    assert not {"write", "edit"} & set(first.allowed_tools)
-    assert runtime.history[-2].content.count("Who made the last commit?") == 1
-
-
-async def test_an_ordered_change_is_demanded_until_it_is_made(build, workspace):
-    """A small model describes what the user should change; and it guesses what is in the file."""
-    runtime = build(
-        text("Change the file."),
-        call("edit", "call_2", path="one.txt", old="one", new="two"),
-        text("Done."),
-        guidance="on",
-    )
-    found = await turn(runtime, "Replace one by two in one.txt.")
-    assert of(events.ToolFinished, found)[0].text == "1\tone"
-    assert found[-1].answer == "Done."
-    assert (workspace / "one.txt").read_text() == "two\n"
-    choices = [request.tool_choice for request in runtime.model.requests]
-    assert choices == ["required", "required", "auto"]
-    assert consistent(runtime.history)
 
 
 async def test_an_empty_answer_is_sampled_anew(build):

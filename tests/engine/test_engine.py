@@ -176,6 +176,18 @@ def test_a_constrained_answer_ends_by_itself_and_parses(context, llama):
     jsonschema.validate(json.loads(text_of(llama, tokens)), schema)
 
 
+@pytest.mark.parametrize(
+    ("minimum", "allowed", "refused"), [(1, ["1", "9"], ["0", "-"]), (0, ["0", "7"], ["-"])]
+)
+def test_a_whole_number_keeps_its_lower_bound(context, llama, minimum, allowed, refused):
+    """Asked for the first lines of a file, a model called for line 0."""
+    sampler = Sampler(llama, GREEDY)
+    sampler.constrain(schema_rules({"root": {"type": "integer", "minimum": minimum}}))
+    for digit, expected in [*((d, True) for d in allowed), *((d, False) for d in refused)]:
+        assert sampler.allows(llama.tokenize(digit)[0]) is expected, digit
+    sampler.close()
+
+
 def test_a_banned_token_is_not_drawn(context, llama):
     prefill(context, llama.tokenize("The capital of France is"))
     sampler = Sampler(llama, GREEDY)

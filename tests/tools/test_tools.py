@@ -217,6 +217,20 @@ async def test_after_a_look_the_same_call_goes_through(workspace):
     assert (await tools["write"].run(arguments, context)).effect
 
 
+async def test_a_look_at_one_line_is_no_look_at_the_file(workspace):
+    sandbox = Sandbox(choose("auto"), workspace.parent, hidden=())
+    tools = {tool.name: tool for tool in build_tools(sandbox, read_lines=50)}
+    context = ToolContext(workspace)
+    await tools["read"].run({"path": "main.py", "start": 1, "end": 1}, context)
+    assert (await tools["write"].run({"path": "main.py", "content": "x"}, context)).is_error
+
+
+async def test_a_long_file_is_edited_piece_by_piece_and_not_overwritten(call, workspace):
+    (workspace / "long.txt").write_text("".join(f"line {n}.\n" for n in range(1000)))
+    assert (await call("edit", path="long.txt", old="e 77.", new="e 78.")).effect
+    assert (await call("write", path="long.txt", content="x")).is_error
+
+
 async def test_a_small_status_tells_what_was_changed(call, workspace):
     (workspace / "main.py").write_text("changed\n")
     assert "+changed" in (await call("git", action="status")).text

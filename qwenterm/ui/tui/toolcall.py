@@ -10,7 +10,7 @@ from typing import Any
 from textual.content import Content
 
 from qwenterm.core.events import ToolFinished, ToolOutput, ToolStarted
-from qwenterm.ui.render import sanitize
+from qwenterm.ui.render import call_summary, sanitize
 from qwenterm.ui.tui.difference import coloured, counts
 from qwenterm.ui.tui.fold import Fold
 
@@ -88,7 +88,11 @@ class ToolCall(Fold):
     def header(self) -> Content:
         """Return state, name, what it is about, and how it ended."""
         mark, style = self._mark()
-        parts = [(f"{mark} ", style), (self._tool, "bold"), f" {summary(self._arguments)}"]
+        parts = [
+            (f"{mark} ", style),
+            (self._tool, "bold"),
+            f" {call_summary(self._arguments, _IN_DIFF)}",
+        ]
         done = self._finished
         if done is None:
             if self._stopped:
@@ -123,16 +127,6 @@ class ToolCall(Fold):
         if self._finished is None:
             return ("■", "$foreground 60%") if self._stopped else ("●", "$text-accent")
         return ("✗", "$text-error") if self._finished.is_error else ("✓", "$text-success")
-
-
-def summary(arguments: Mapping[str, Any]) -> str:
-    """Return what a call is about on one line: its short arguments, without their names."""
-    parts = [
-        value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        for name, value in arguments.items()
-        if name not in _IN_DIFF
-    ]
-    return sanitize(" ".join(parts)[:400]).replace("\n", " ⏎ ").replace("\t", " ")
 
 
 def first_line(text: str) -> str:

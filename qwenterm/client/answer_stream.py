@@ -13,8 +13,8 @@ from typing import Any, cast
 
 import httpx
 
+from qwenterm.client.refusals import one_line, server_error
 from qwenterm.core.errors import ConnectionLostError, QwentermError, UnavailableError
-from qwenterm.refusals import one_line, server_error
 
 MAX_EVENT_CHARS = 16 * 1024 * 1024
 

@@ -14,37 +14,18 @@ from typing import Any, Literal, cast
 
 import httpx
 
-from qwenterm.answer_stream import (
-    ChatCall,
+from qwenterm.client.answer_stream import (
     ChatEvent,
-    ChatFinish,
-    ChatProgress,
-    ChatText,
-    ChatThinking,
-    ChatUsage,
     Reading,
     chunks,
 )
+from qwenterm.client.refusals import one_line, refusal
 from qwenterm.core.errors import (
     ConnectionLostError,
     UnavailableError,
     UsageError,
 )
 from qwenterm.core.types import Message
-from qwenterm.refusals import one_line, refusal
-
-__all__ = [
-    "ChatCall",
-    "ChatClient",
-    "ChatEvent",
-    "ChatFinish",
-    "ChatProgress",
-    "ChatRequest",
-    "ChatText",
-    "ChatThinking",
-    "ChatUsage",
-    "to_wire",
-]
 
 
 @dataclass(frozen=True)
