@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,9 @@ def own_world() -> Iterator[Path]:
         if name.startswith("QWENTERM_") and name != "QWENTERM_RUNTIME_DIR":
             patch.delenv(name)
     patch.setenv("QWENTERM_MODELS_DIR", str(TEST_DATA / "models"))
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # Started in the background of a script, children would inherit that and ignore Ctrl-C.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for kind in ("AUTHOR", "COMMITTER"):
         patch.setenv(f"GIT_{kind}_NAME", "Test")
         patch.setenv(f"GIT_{kind}_EMAIL", "test@example.invalid")

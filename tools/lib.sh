@@ -20,6 +20,8 @@ ensure_environment() {
   # While waiting, the other one may have done it.
   if [[ ! ( "$stamp" -nt "$root/pyproject.toml" && -x "$venv/bin/qwenterm" ) ]]; then
     set_up "$1" < /dev/null >&2
+    # What developers need contains what running needs.
+    : > "$venv/.ready-run"
     : > "$stamp"
   fi
   exec 9>&-

@@ -35,8 +35,9 @@ def test_a_long_answer_arrives_whole_and_once(ask):
     assert (done.status, done.stdout) == (0, text)
 
 
-def test_an_answer_that_was_sent_back_is_not_printed_before_the_right_one(ask):
-    """The loop asks once more where the model only told what to do; a pipe gets one answer."""
+def test_an_answer_that_was_sent_back_is_not_printed_before_the_right_one(ask, world):
+    """The loop asks once more where a small model only told what to do; a pipe gets one answer."""
+    world.configure('[agent]\nguidance = "on"\n')
     server = (said("Run the following command."), said("It is done."))
     assert ask(*server).stdout == "It is done.\n"
 

@@ -75,7 +75,7 @@ def test_the_home_folder_is_worked_in_only_when_named(ask, world):
         assert done.status == 2 and one_line(done.stderr) and "--cd" in done.stderr
         assert not server.requests
         assert ask(server=server, flags=("--cd", str(world.home))).status == 0
-    assert f"folder {world.home};" in seen_by(server)
+    assert f"folder {world.home.name};" in seen_by(server)
 
 
 def test_a_folder_that_is_gone_is_one_line(world):
