@@ -140,7 +140,9 @@ class Guide:
 
     def __post_init__(self) -> None:
         self.wants = self.active and wants_change(self.prompt, attachment=self.attachment)
-        self.asks = not self.wants and asks_to_look(self.prompt)
+        # Piped input is there to be answered about, unless something here is named.
+        about_input = self.attachment and not _NAMES_FROM_HERE.search(self.prompt)
+        self.asks = not self.wants and (about_input or asks_to_look(self.prompt))
         known = self.attachment and not self.wants
         self.demand = self.active and not known and (self.wants or about_here(self.prompt))
 

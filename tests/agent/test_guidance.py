@@ -41,6 +41,12 @@ def test_an_order_in_other_words_keeps_all_tools(prompt):
     assert {"write", "edit"} <= set(Guide(True, prompt).allowed(("read", "write", "edit")))
 
 
+def test_piped_input_is_answered_about_and_changes_nothing():
+    """Asked for a commit message for a piped diff, a small model edited the file."""
+    guide = Guide(True, "Write a one-line commit message for this change.", attachment=True)
+    assert guide.allowed(("read", "write", "edit")) == ("read",)
+
+
 def test_a_question_keeps_the_changing_tools_out():
     for prompt in ("Who made the last commit?", "List the files.", "Is there a TODO? Where?"):
         assert Guide(True, prompt).allowed(("read", "write", "edit")) == ("read",)
