@@ -134,15 +134,18 @@ class Guide:
     pushes: int = 0
     changed: bool = False
     demand: bool = False
+    kept_out: set[str] = field(default_factory=set[str])
     blocked: set[str] = field(default_factory=set[str])
     wants: bool = field(init=False)
     asks: bool = field(init=False)
+    answers_input: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self.wants = self.active and wants_change(self.prompt, attachment=self.attachment)
         # Piped input is there to be answered about, unless something here is named.
-        about_input = self.attachment and not _NAMES_FROM_HERE.search(self.prompt)
-        self.asks = not self.wants and (about_input or asks_to_look(self.prompt))
+        named = bool(_NAMES_FROM_HERE.search(self.prompt))
+        self.answers_input = self.active and self.attachment and not (self.wants or named)
+        self.asks = not self.wants and (self.answers_input or asks_to_look(self.prompt))
         known = self.attachment and not self.wants
         self.demand = self.active and not known and (self.wants or about_here(self.prompt))
 
@@ -162,6 +165,9 @@ class Guide:
             # Only a look at the directory: whether it may be read is for the policy.
             if path.is_file() and path.stat().st_size <= _SMALL_FILE and name not in found:
                 found.append(name)
+        if found:
+            # What is there is edited: written anew from memory, it loses lines.
+            self.kept_out.add("write")
         return found[:_MOST_NAMED]
 
     def allowed(self, tools: tuple[str, ...]) -> tuple[str, ...]:
@@ -172,7 +178,7 @@ class Guide:
         """
         if not self.active:
             return ()
-        out = set(self.blocked)
+        out = self.blocked | self.kept_out
         if self.asks:
             out |= _CHANGING_TOOLS
         if not _WORDS_ABOUT_GIT.search(self.prompt):

@@ -148,7 +148,7 @@ def _sent_back(turn: _Turn, answer: Answer) -> bool:
 def _chat(runtime: Runtime, turn: _Turn) -> ChatRequest:
     settings = runtime.settings
     choice: Literal["auto", "none", "required"] = "auto"
-    if _last(runtime, turn):
+    if _last(runtime, turn) or turn.guide.answers_input:
         choice = "none"
     elif turn.guide.demand:
         choice = "required"

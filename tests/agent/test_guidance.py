@@ -44,6 +44,7 @@ def test_an_order_in_other_words_keeps_all_tools(prompt):
 def test_piped_input_is_answered_about_and_changes_nothing():
     """Asked for a commit message for a piped diff, a small model edited the file."""
     guide = Guide(True, "Write a one-line commit message for this change.", attachment=True)
+    assert guide.answers_input
     assert guide.allowed(("read", "write", "edit")) == ("read",)
 
 

@@ -48,6 +48,7 @@ async def test_an_ordered_change_is_demanded_until_it_is_made(build, workspace):
     assert of(events.ToolFinished, found)[0].text == "1\tone"
     assert found[-1].answer == "Done."
     assert (workspace / "one.txt").read_text() == "two\n"
+    assert "write" not in runtime.model.requests[0].allowed_tools
     choices = [request.tool_choice for request in runtime.model.requests]
     assert choices == ["required", "required", "auto"]
     assert consistent(runtime.history)
