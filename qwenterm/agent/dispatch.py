@@ -13,8 +13,6 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-import jsonschema
-
 from qwenterm.agent.prompt import clip
 from qwenterm.agent.runtime import Runtime
 from qwenterm.core.diff import unified
@@ -268,6 +266,8 @@ def _invalid(tool: Tool | None, arguments: Mapping[str, Any], runtime: Runtime) 
     """Return what is wrong with a call, in words that the model can act on; empty if nothing."""
     if tool is None:
         return f"there is no such tool; the tools are {', '.join(runtime.tools)}"
+    import jsonschema  # noqa: PLC0415 - 60 ms that an answer without a call need not wait for
+
     validator = jsonschema.Draft202012Validator(dict(tool.parameters))
     errors = [
         f"{'.'.join(map(str, error.absolute_path)) or 'arguments'}: {error.message}"

@@ -12,8 +12,6 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-import jsonschema
-
 from qwenterm.agent.answer import Answer, never, prepare, request
 from qwenterm.agent.dispatch import Outcome, dispatch
 from qwenterm.agent.guidance import EXAMPLE, Guide
@@ -181,6 +179,8 @@ def _schema_chat(runtime: Runtime, schema: Mapping[str, Any]) -> ChatRequest:
 
 def _check_schema(text: str, schema: Mapping[str, Any]) -> None:
     """Raise `QwentermError` for an answer that a server gave without obeying the schema."""
+    import jsonschema  # noqa: PLC0415 - 60 ms that only a schema is worth
+
     try:
         jsonschema.Draft202012Validator(dict(schema)).validate(json.loads(text))  # pyright: ignore[reportUnknownMemberType]
     except ValueError:

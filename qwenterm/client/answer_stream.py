@@ -11,10 +11,9 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-import httpx
-
 from qwenterm.client.refusals import one_line, server_error
 from qwenterm.core.errors import ConnectionLostError, QwentermError, UnavailableError
+from qwenterm.core.http import httpx
 
 MAX_EVENT_CHARS = 16 * 1024 * 1024
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import httpx
-
 from qwenterm.client.answer_stream import (
     ChatEvent,
     Reading,
@@ -25,6 +23,7 @@ from qwenterm.core.errors import (
     UnavailableError,
     UsageError,
 )
+from qwenterm.core.http import httpx
 from qwenterm.core.types import Message
 
 

@@ -19,10 +19,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import httpx
-
 from qwenterm import __version__
 from qwenterm.core.errors import UnavailableError
+from qwenterm.core.http import httpx
 
 START_SECONDS = 30.0
 # A socket's path may have 107 bytes on Linux; long temporary folders must fail clearly.

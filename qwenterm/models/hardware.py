@@ -6,6 +6,7 @@ from them is in `fit`. A missing driver or an unreadable file means "none of tha
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import math
 import os
@@ -15,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pynvml
 
 _GPU_BACKENDS = ("cuda", "hip", "vulkan", "metal", "sycl", "musa", "cann", "opencl")
 
@@ -60,6 +60,11 @@ def detect(root: Path = Path("/")) -> Hardware:
 
 
 def _nvidia_gpus() -> tuple[Gpu, ...]:
+    # The driver's device, also under WSL: without it the library need not be imported (20 ms).
+    if not any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg")):
+        return ()
+    import pynvml  # noqa: PLC0415
+
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:  # no driver on this machine
@@ -76,7 +81,7 @@ def _nvidia_gpus() -> tuple[Gpu, ...]:
 
 
 def _gpu(index: int) -> Gpu:
-    nvml: Any = pynvml  # the library has no types
+    nvml: Any = importlib.import_module("pynvml")  # the library has no types
     handle = nvml.nvmlDeviceGetHandleByIndex(index)
     memory = nvml.nvmlDeviceGetMemoryInfo(handle)
     return Gpu(str(nvml.nvmlDeviceGetName(handle)), int(memory.total), int(memory.free))

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import httpx
 from huggingface_hub import constants, hf_hub_url
 
+from qwenterm.core.http import httpx
 from qwenterm.models.catalog import CatalogModel
 from qwenterm.models.partial import Partial, SourceError
 
