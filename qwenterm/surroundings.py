@@ -18,8 +18,10 @@ def describe(workspace: Path) -> str:
     """Return the facts as one line; names that could break it are left out."""
     today = datetime.datetime.now().astimezone().date().isoformat()
     # Only the name: given the whole path, small models write it into calls and get it wrong.
-    name = workspace.name if workspace.name.isprintable() else ""
-    facts = [f"folder {name or '/'}", f"today {today}", platform.system()]
+    # And not where a folder below has the same name: they take the one for the other.
+    name = workspace.name
+    plain = name and name.isprintable() and not (workspace / name).exists()
+    facts = [*([f"folder {name}"] if plain else []), f"today {today}", platform.system()]
     branch = _branch(workspace)
     if branch:
         facts.append(f"git branch {branch}")

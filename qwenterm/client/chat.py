@@ -188,7 +188,9 @@ class ChatClient:
         return body
 
     def _tool_choice(self, request: ChatRequest) -> Any:
-        if not (self._extensions and request.allowed_tools):
+        # "none" allows nothing already, whatever the list says.
+        narrowed = self._extensions and request.allowed_tools and request.tool_choice != "none"
+        if not narrowed:
             return request.tool_choice
         names = [{"type": "function", "function": {"name": name}} for name in request.allowed_tools]
         mode = request.tool_choice

@@ -1,6 +1,9 @@
 """Turns of a small model: unguided, it describes what should be done and does nothing."""
 
+from qwenterm.client import ChatClient, ChatText
 from qwenterm.core import events
+from qwenterm.core.errors import ConnectionLostError
+from qwenterm.host.requests import CompletionRequest
 from tests.stubs.scripted_model import call, text
 from tests.stubs.turns import consistent, of, turn
 
@@ -52,3 +55,17 @@ async def test_an_ordered_change_is_demanded_until_it_is_made(build, workspace):
     choices = [request.tool_choice for request in runtime.model.requests]
     assert choices == ["required", "required", "auto"]
     assert consistent(runtime.history)
+
+
+async def test_a_retry_after_a_lost_host_is_a_request_that_the_host_takes(build):
+    """Narrowed tools and no tools at once was refused, and the turn was lost with the host."""
+    lost = [ChatText("A mutex "), ConnectionLostError("the host went away")]
+    runtime = build(lost, text("is a lock."), guidance="on")
+    found = await turn(runtime, "What is a mutex?")
+    assert found[-1].answer == "A mutex is a lock."
+    retry = runtime.model.requests[1]
+    client = ChatClient("http://127.0.0.1:9/v1", extensions=True)
+    body = client._body(retry)
+    await client.aclose()
+    assert not CompletionRequest.model_validate(body).must_call
+    assert list(CompletionRequest.model_validate(body).callable_tools()) == []
