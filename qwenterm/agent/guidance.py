@@ -200,7 +200,9 @@ class Guide:
             wrong = wrong or self.pending
         if wrong:
             self.pushes += 1
-            self.demand = True
+            # First with the tools at all, then with one of them: never the same request again.
+            self.demand = not self.answers_input
+            self.answers_input = False
         return wrong
 
     def after_result(

@@ -48,6 +48,16 @@ def test_piped_input_is_answered_about_and_changes_nothing():
     assert guide.allowed(("read", "write", "edit")) == ("read",)
 
 
+def test_an_answer_about_the_input_is_never_asked_for_twice_in_the_same_way():
+    """The same request gives the same plan again, five times over."""
+    guide = Guide(True, "Which line is to blame?", attachment=True)
+    ways = []
+    for _ in range(3):
+        ways.append((guide.answers_input, guide.demand))
+        assert guide.sends_back("To find the line, you can use git blame.", whole=True)
+    assert ways == [(True, False), (False, False), (False, True)]
+
+
 def test_a_question_keeps_the_changing_tools_out():
     for prompt in ("Who made the last commit?", "List the files.", "Is there a TODO? Where?"):
         assert Guide(True, prompt).allowed(("read", "write", "edit")) == ("read",)
