@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from qwenterm.core.gbnf import choice, literal
+
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 
 _JSON_OPENING, _JSON_CLOSING = '\n{"name": ', "}\n</tool_call>"
@@ -58,10 +60,10 @@ def recognise(template: str) -> CallSyntax:
 
 def _json_grammar(tools: Sequence[ToolSpec], schema_rules: SchemaRules) -> str:
     calls = [
-        _literal(f'{_quoted(tool.name)}, "arguments": ') + f" arguments-{number}"
+        literal(f'{_quoted(tool.name)}, "arguments": ') + f" arguments-{number}"
         for number, tool in enumerate(tools)
     ]
-    root = f"root ::= {_literal(_JSON_OPENING)} call {_literal(_JSON_CLOSING)}"
+    root = f"root ::= {literal(_JSON_OPENING)} call {literal(_JSON_CLOSING)}"
     schemas = {f"arguments-{number}": tool.parameters for number, tool in enumerate(tools)}
     return "\n".join([root, f"call ::= {' | '.join(calls)}", schema_rules(schemas)])
 
@@ -89,7 +91,7 @@ def _tagged_grammar(tools: Sequence[ToolSpec], schema_rules: SchemaRules) -> str
         required = set(tool.parameters.get("required", ()))
         parts: list[str] = []
         for index, (key, schema) in enumerate(_properties(tool).items()):
-            rule, tag = f"parameter-{number}-{index}", _literal(f"<parameter={key}>\n")
+            rule, tag = f"parameter-{number}-{index}", literal(f"<parameter={key}>\n")
             value = _raw_value(schema)
             if not value:
                 value = f"value-{number}-{index}"
@@ -97,11 +99,11 @@ def _tagged_grammar(tools: Sequence[ToolSpec], schema_rules: SchemaRules) -> str
             if value == "raw-text":  # the rule ends with the closing tag itself
                 lines.append(f"{rule} ::= {tag} raw-text")
             else:
-                lines.append(f"{rule} ::= {tag} {value} {_literal(_END_OF_VALUE)}")
+                lines.append(f"{rule} ::= {tag} {value} {literal(_END_OF_VALUE)}")
             parts.append(rule if key in required else f"{rule}?")
-        name = _literal(f"{tool.name}>\n")
+        name = literal(f"{tool.name}>\n")
         calls.append(f"{name} {' '.join(parts)}")
-    root = f"root ::= {_literal(_TAGGED_OPENING)} call {_literal(_TAGGED_CLOSING)}"
+    root = f"root ::= {literal(_TAGGED_OPENING)} call {literal(_TAGGED_CLOSING)}"
     rules = [root, f"call ::= {' | '.join(calls)}", *lines, _text_until(_END_OF_VALUE)]
     if schemas:
         rules.append(schema_rules(schemas))
@@ -111,8 +113,8 @@ def _tagged_grammar(tools: Sequence[ToolSpec], schema_rules: SchemaRules) -> str
 def _raw_value(schema: Mapping[str, Any]) -> str:
     """Return the GBNF of a value that is written raw; empty for one that is written as JSON."""
     choices = schema.get("enum", [schema["const"]] if "const" in schema else None)
-    if choices and all(isinstance(choice, str) for choice in choices):
-        return f"({' | '.join(_literal(choice) for choice in choices)})"
+    if choices and all(isinstance(value, str) for value in choices):
+        return choice(choices)
     return "raw-text" if schema.get("type") == "string" and not choices else ""
 
 
@@ -134,7 +136,7 @@ def _text_until(end: str) -> str:
             while length and not seen.endswith(end[:length]):
                 length -= 1
             target = "" if length == len(end) else "raw-text" + (f"-{length}" if length else "")
-            options.append(f"{_literal(char)} {target}".strip())
+            options.append(f"{literal(char)} {target}".strip())
         rules.append(f"{name} ::= {' | '.join(options)}")
     return "\n".join(rules)
 
@@ -186,11 +188,6 @@ def _typed(raw: str, schema: Mapping[str, Any]) -> Any:
 
 def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
-
-
-def _literal(text: str) -> str:
-    escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
-    return '"' + "".join(escapes.get(char, char) for char in text) + '"'
 
 
 def _in_class(char: str) -> str:

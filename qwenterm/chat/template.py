@@ -8,6 +8,7 @@ from outside and must never become control tokens.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import secrets
@@ -25,10 +26,14 @@ MAX_TEMPLATE_CHARS = 200_000
 
 @dataclass(frozen=True)
 class Prompt:
-    """Rendered text, and the (start, end) ranges of it that came from messages and tools."""
+    """Rendered text, and the (start, end) ranges of it that came from messages and tools.
+
+    `ends`: for each message, where the last of its own text ends, -1 if none of it is there.
+    """
 
     text: str
     untrusted: tuple[tuple[int, int], ...]
+    ends: tuple[int, ...] = ()
 
 
 class _Markers:
@@ -47,10 +52,16 @@ class _Markers:
         self._texts.append(text)
         return f"\ue000{self._nonce}:{len(self._texts) - 1}\ue001"
 
+    @property
+    def count(self) -> int:
+        return len(self._texts)
+
     def reveal(self, text: str) -> str:
         return self.pattern.sub(lambda match: self._texts[int(match.group(1))], text)
 
-    def assemble(self, rendered: str) -> Prompt:
+    def assemble(self, rendered: str, counts: Sequence[int]) -> Prompt:
+        """Put the texts back; `counts` says how many there were after each message."""
+        found: dict[int, int] = {}
         parts: list[str] = []
         ranges: list[tuple[int, int]] = []
         length = last = 0
@@ -61,8 +72,13 @@ class _Markers:
             length = start + len(text)
             parts += [before, text]
             ranges.append((start, length))
+            found[int(match.group(1))] = length
             last = match.end()
-        return Prompt("".join([*parts, rendered[last:]]), tuple(ranges))
+        ends = [
+            max((found.get(number, -1) for number in range(before, after)), default=-1)
+            for before, after in itertools.pairwise([0, *counts])
+        ]
+        return Prompt("".join([*parts, rendered[last:]]), tuple(ranges), tuple(ends))
 
 
 def render(
@@ -97,7 +113,11 @@ def render(
     environment.filters["tojson"] = tojson
     names = cast("dict[str, Any]", environment.globals)
     names["raise_exception"] = refuse
-    shown = [_hidden(message, markers) for message in messages]
+    shown: list[dict[str, Any]] = []
+    counts: list[int] = []
+    for message in messages:
+        shown.append(_hidden(message, markers))
+        counts.append(markers.count)
     final = ""
     if continue_final:
         final = str(shown.pop().get("content", ""))
@@ -113,7 +133,7 @@ def render(
     if final and rendered.endswith("<think>\n"):
         # The final message is the answer, so its thinking is over.
         rendered += "\n</think>\n\n"
-    return markers.assemble(rendered + final)
+    return markers.assemble(rendered + final, counts)
 
 
 def _hidden(message: Mapping[str, Any], markers: _Markers) -> dict[str, Any]:

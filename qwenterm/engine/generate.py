@@ -1,19 +1,19 @@
-"""One generation: evaluate a prompt in chunks, then draw and evaluate token by token.
+"""One generation: draws tokens, and says what to evaluate next.
 
-Owns the bookkeeping of what the context holds (`Context.tokens`), so that a prompt that begins
-with the same tokens is evaluated only from the first difference on. Cancelling is checked
-between chunks and between tokens.
+Its steps are generators that yield `Evaluate` to the scheduler and are resumed with the `Output`,
+so that several generations share one batch. Owns the guesses that were evaluated ahead and are
+not verified yet: they are in the slot, but the generation has not taken them.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
-from qwenterm.core.errors import ContextFullError
-from qwenterm.engine.llama import DecodeError, Llama
+from qwenterm.engine.draft import Drafter
+from qwenterm.engine.llama import Logits
 from qwenterm.engine.sampling import Sampler, Sampling
+from qwenterm.engine.slots import Slot, Slots
 
 
 class CancelledError(Exception):
@@ -21,107 +21,121 @@ class CancelledError(Exception):
 
 
 @dataclass(frozen=True)
-class Prefill:
-    """How a prompt was evaluated: tokens in all, tokens reused, seconds for the rest."""
+class Evaluate:
+    """Tokens to append; logits are wanted for the last `1 + guesses` of them."""
 
-    total: int
-    cached: int
-    seconds: float
+    tokens: Sequence[int]
+    guesses: int = 0
 
 
-class Context:
-    """A model's context and the exact tokens in it."""
+@dataclass(frozen=True)
+class Output:
+    """Where the logits are: for the last token without guesses, and for each guess after it.
 
-    def __init__(self, llama: Llama) -> None:
-        self.llama = llama
-        self.tokens: list[int] = []
+    The scheduler may leave guesses out when others need the room: `guesses` says how many it took.
+    """
 
-    def prefill(
-        self,
-        prompt: Sequence[int],
-        *,
-        progress: Callable[[int, int, int], None],
-        cancelled: Callable[[], bool],
-    ) -> Prefill:
-        """Bring the context to exactly `prompt`, with the last token's logits ready.
+    logits: int | Logits
+    guesses: int = 0
 
-        `progress` gets (processed, total, cached). Raises `ContextFullError`, `CancelledError`.
-        """
-        total = len(prompt)
-        if total >= self.llama.n_ctx:
-            raise ContextFullError(
-                f"the prompt has {total} tokens, the context holds {self.llama.n_ctx}"
-            )
-        cached = self._rewind(prompt)
-        started = time.monotonic()
-        progress(cached, total, cached)
-        for start in range(cached, total, self.llama.batch):
-            if cancelled():
-                raise CancelledError
-            self.append(prompt[start : start + self.llama.batch])
-            progress(len(self.tokens), total, cached)
-        return Prefill(total, cached, time.monotonic() - started)
 
-    def append(self, tokens: Sequence[int]) -> None:
-        """Evaluate at most `llama.batch` more tokens; raises `ContextFullError`."""
-        if len(self.tokens) + len(tokens) > self.llama.n_ctx:
-            raise ContextFullError(f"the context of {self.llama.n_ctx} tokens is full")
-        try:
-            self.llama.evaluate(tokens)
-        except DecodeError as error:
-            # What the context holds after a failed decode is not known: start clean next time.
-            self.llama.forget_all()
-            self.tokens.clear()
-            if error.code == 1:
-                raise ContextFullError("no room left in the context") from None
-            raise
-        self.tokens += tokens
+Steps = Generator[Evaluate, Output, None]
 
-    def rewind(self, length: int) -> bool:
-        """Cut the context back to `length` tokens; False when the model's state cannot be cut."""
-        if not self.llama.forget_from(length):
-            return False
-        del self.tokens[length:]
-        return True
 
-    def _rewind(self, prompt: Sequence[int]) -> int:
-        """Keep the common prefix, but leave at least one token to evaluate; return its length."""
-        same = 0
-        for ours, theirs in zip(self.tokens, prompt):  # noqa: B905 - stops at the shorter one
-            if ours != theirs:
-                break
-            same += 1
-        same = min(same, len(prompt) - 1)
-        if same < len(self.tokens) and (same == 0 or not self.rewind(same)):
-            self.llama.forget_all()
-            self.tokens.clear()
-            return 0
-        return same
+@dataclass(eq=False)
+class Seat:
+    """Where a generation sits; the scheduler may move it to another slot between two steps."""
+
+    slot: Slot
 
 
 class Generation:
     """Draws tokens after a prompt; a drawn token counts only once it is taken."""
 
-    def __init__(self, context: Context, sampling: Sampling) -> None:
-        self.context = context
-        self.sampler = Sampler(context.llama, sampling)
+    def __init__(
+        self,
+        slots: Slots,
+        seat: Seat,
+        output: Output,
+        sampling: Sampling,
+        drafter: Drafter | None = None,
+    ) -> None:
+        """`output` is that of the prompt's last token."""
+        self.sampler = Sampler(slots.llama, sampling)
+        self._slots = slots
+        self._seat = seat
+        self._drafter = drafter
+        self._logits: int | Logits = output.logits
+        self._ahead: list[int] = []
+        self._drafted = 0
+
+    @property
+    def tokens(self) -> list[int]:
+        """Return a copy of the conversation up to the last token taken."""
+        tokens = self._seat.slot.tokens
+        return tokens[: len(tokens) - len(self._ahead)]
+
+    @property
+    def length(self) -> int:
+        """Return the number of tokens up to the last one taken."""
+        return len(self._seat.slot.tokens) - len(self._ahead)
 
     def draw(self, banned: frozenset[int] = frozenset()) -> int:
         """Return a candidate for the next token without evaluating it."""
-        return self.sampler.sample(banned)
+        return self.sampler.sample(self._logits, banned)
 
-    def take(self, token: int) -> None:
-        """Evaluate a drawn token; raises `ContextFullError`."""
+    def take(self, token: int) -> Steps:
+        """Append a drawn token."""
         self.sampler.accept(token)
-        self.context.append([token])
+        if self._ahead and self._ahead[0] == token and isinstance(self._logits, int):
+            # It was guessed, so its logits are there already.
+            del self._ahead[0]
+            self._logits += 1
+            return
+        again = self._drop_guesses()
+        guess: list[int] = []
+        if self._drafter is not None:
+            room = self._slots.llama.n_ctx - self.length - len(again) - 1
+            most = min(room, self._slots.llama.batch - len(again) - 1)
+            guess = self._drafter.propose([*self._seat.slot.tokens, *again, token], most)
+        output = yield Evaluate([*again, token, *guess], len(guess))
+        self._logits = output.logits
+        self._ahead = guess[: output.guesses]
+        self._drafted = output.guesses
 
-    def force(self, tokens: Sequence[int]) -> None:
-        """Evaluate tokens that were not drawn; an active grammar follows along."""
+    def force(self, tokens: Sequence[int]) -> Steps:
+        """Append tokens that were not drawn; an active grammar follows along."""
         for token in tokens:
             self.sampler.accept(token)
-        for start in range(0, len(tokens), self.context.llama.batch):
-            self.context.append(tokens[start : start + self.context.llama.batch])
+        output = yield Evaluate([*self._drop_guesses(), *tokens])
+        self._logits = output.logits
+
+    def rewind(self, length: int) -> Steps:
+        """Take back all tokens but the first `length` (at least one)."""
+        slot = self._seat.slot
+        # The last token is evaluated again, so that there are logits to draw from.
+        wanted = [*self.tokens[:length]]
+        self._drop_guesses()
+        self._slots.cut(slot, length - 1)
+        output = yield Evaluate(wanted[len(slot.tokens) :])
+        self._logits = output.logits
+
+    def settle(self) -> None:
+        """Drop what was evaluated and not taken; the slot then holds exactly `tokens`."""
+        # Evaluating again what a recurrent model lost is left to whoever comes next.
+        self._drop_guesses()
 
     def close(self) -> None:
         """Free the sampler."""
         self.sampler.close()
+
+    def _drop_guesses(self) -> list[int]:
+        """Drop unverified guesses; return taken tokens that have to be evaluated again."""
+        if self._drafter is not None and self._drafted:
+            self._drafter.judge(self._drafted, self._drafted - len(self._ahead))
+        self._drafted = 0
+        if not self._ahead:
+            return []
+        length = self.length
+        self._ahead = []
+        return self._slots.back(self._seat.slot, length)

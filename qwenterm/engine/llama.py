@@ -1,34 +1,30 @@
-"""A loaded model with its context: the only module that imports llama_cpp.
+"""A loaded model with one context of several sequences: native calls with types and exceptions.
 
 Owns the native pointers and turns llama.cpp's return codes into exceptions. It knows nothing of
-chat formats or requests. One `Llama` belongs to one thread at a time; sequence 0 is the only
-sequence in use.
+chat formats or requests, nor of what the sequences hold. One `Llama` belongs to one thread at a
+time.
 """
 
 from __future__ import annotations
 
-import bisect
 import ctypes
-import json
 import os
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from llama_cpp import llama_cpp as _native
-from llama_cpp.llama_grammar import SchemaConverter
 
 from qwenterm.core.errors import UnavailableError
+from qwenterm.engine.native import lib
+from qwenterm.engine.vocabulary import Vocabulary
 
-lib: Any = _native
+Logits = np.ndarray[Any, np.dtype[np.float32]]
+State = np.ndarray[Any, np.dtype[np.uint8]]
 
-# Attribute bits of llama_token_attr; user-defined tokens such as <tool_call> are matched by
-# llama_tokenize even with parse_special off, so untrusted text has to be cut inside them.
-_ATTR_UNKNOWN, _ATTR_CONTROL, _ATTR_USER_DEFINED = 1 << 0, 1 << 3, 1 << 4
 _ALL = -1
+_PARTIAL = 1  # LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY: without the keys and values of attention
 
 
 class LoadCancelledError(Exception):
@@ -36,21 +32,41 @@ class LoadCancelledError(Exception):
 
 
 class DecodeError(Exception):
-    """llama_decode failed; `code` is its return value (1: no room in the cache)."""
+    """llama_decode failed; `code` is its return value."""
 
     def __init__(self, code: int) -> None:
         super().__init__(f"llama_decode returned {code}")
         self.code = code
 
 
+class NoRoomError(Exception):
+    """The context has no cells left for these tokens; nothing of them was evaluated."""
+
+
 @dataclass(frozen=True)
 class LoadParameters:
-    """How to load: context length in tokens, GPU layers (-1: all), threads, prompt chunk size."""
+    """How to load.
+
+    `n_ctx` is the context in tokens, shared by all sequences. `n_gpu_layers` -1 means all.
+    `threads` and `batch` (prompt tokens evaluated at once) 0 let the engine choose. `sequences` is
+    how many conversations may be in the context at the same time.
+    """
 
     n_ctx: int
     n_gpu_layers: int = -1
     threads: int = 0
     batch: int = 0
+    sequences: int = 4
+
+
+@dataclass(frozen=True)
+class Span:
+    """Tokens of one sequence to evaluate from `position` on; logits for the last `outputs`."""
+
+    sequence: int
+    position: int
+    tokens: Sequence[int]
+    outputs: int = 0
 
 
 def gpu_supported() -> bool:
@@ -98,8 +114,15 @@ class Llama:
                 f"{path}: llama.cpp cannot load this file; the host's log says why "
                 "(`qwenterm host log`)"
             )
-        self._vocab = lib.llama_model_get_vocab(self._model)
-        self.batch = parameters.batch or (512 if self.gpu else 128)
+        self.vocabulary = Vocabulary(lib.llama_model_get_vocab(self._model))
+        # A model with recurrent layers cannot forget its last tokens one by one.
+        self.recurrent = bool(
+            lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model)
+        )
+        self.batch = parameters.batch or (512 if self.gpu else 256)
+        self.sequences = parameters.sequences
+        # One more for recurrent models, to keep a state while drafted tokens are verified.
+        self.spare_sequence = parameters.sequences if self.recurrent else None
         self._context = self._new_context(parameters)
         if not self._context:
             lib.llama_model_free(self._model)
@@ -109,9 +132,7 @@ class Llama:
             )
         self._memory = lib.llama_get_memory(self._context)
         self.n_ctx = int(lib.llama_n_ctx(self._context))
-        self.n_vocab = int(lib.llama_vocab_n_tokens(self._vocab))
-        self._special = self._special_texts()
-        self._pieces: dict[int, bytes] = {}
+        self._buffers = _BatchBuffers(self.batch, self.sequences + 1)
 
     def _new_context(self, parameters: LoadParameters) -> Any:
         params = lib.llama_context_default_params()
@@ -119,7 +140,9 @@ class Llama:
         params.n_ctx = parameters.n_ctx
         params.n_batch = self.batch
         params.n_ubatch = min(self.batch, 512)
-        params.n_seq_max = 1
+        params.n_seq_max = self.sequences + (1 if self.recurrent else 0)
+        # One pool of cells: a conversation may use all of it, and beginnings are shared.
+        params.kv_unified = True
         params.n_threads = threads
         params.n_threads_batch = threads
         params.no_perf = True
@@ -151,152 +174,106 @@ class Llama:
         return int(lib.llama_model_size(self._model))
 
     @property
-    def context_bytes(self) -> int:
-        """Return the bytes that the state of the context takes when saved (an upper bound)."""
-        return int(lib.llama_state_get_size(self._context))
-
-    # -- text and tokens -----------------------------------------------------------------------
-
-    def _special_texts(self) -> re.Pattern[str] | None:
-        """Return a pattern that matches the text of every token that is more than its letters."""
-        mask = _ATTR_UNKNOWN | _ATTR_CONTROL | _ATTR_USER_DEFINED
-        texts: list[str] = []
-        for token in range(self.n_vocab):
-            if int(lib.llama_vocab_get_attr(self._vocab, token)) & mask:
-                raw = lib.llama_vocab_get_text(self._vocab, token)
-                text = raw.decode("utf-8", "ignore") if raw else ""
-                if len(text) > 1:
-                    texts.append(re.escape(text))
-        texts.sort(key=len, reverse=True)
-        return re.compile(f"(?=({'|'.join(texts)}))") if texts else None
-
-    def tokenize(self, text: str, untrusted: Sequence[tuple[int, int]] = ()) -> list[int]:
-        """Return the token ids of `text`, control tokens included.
-
-        `untrusted` holds (start, end) ranges whose letters must stay letters: a control token's
-        spelling that touches one is cut after its first character, so that it becomes plain text.
-        """
-        tokens: list[int] = []
-        start = 0
-        for cut in self._cuts(text, untrusted):
-            tokens += self._tokenize(text[start:cut])
-            start = cut
-        return tokens + self._tokenize(text[start:])
-
-    def _cuts(self, text: str, untrusted: Sequence[tuple[int, int]]) -> list[int]:
-        if self._special is None or not untrusted:
-            return []
-        ranges = sorted(untrusted)
-        ends = [end for _, end in ranges]
-        cuts: list[int] = []
-        # Every position is looked at, because cutting one spelling may leave an overlapping one.
-        for match in self._special.finditer(text):
-            first = bisect.bisect_right(ends, match.start())
-            if first < len(ranges) and ranges[first][0] < match.start() + len(match.group(1)):
-                cuts.append(match.start() + 1)
-        return cuts
-
-    def _tokenize(self, text: str) -> list[int]:
-        if not text:
-            return []
-        raw = text.encode("utf-8", "replace")
-        room = len(raw) + 8
-        buffer = (lib.llama_token * room)()
-        count = lib.llama_tokenize(self._vocab, raw, len(raw), buffer, room, False, True)
-        if count < 0:
-            raise ValueError(f"text of {len(raw)} bytes cannot be tokenized")
-        return list(buffer[:count])
-
-    def piece(self, token: int) -> bytes:
-        """Return the bytes of a token as text, control tokens by their name."""
-        cached = self._pieces.get(token)
-        if cached is None:
-            buffer = (ctypes.c_char * 256)()
-            count = lib.llama_token_to_piece(self._vocab, token, buffer, 256, 0, True)
-            cached = self._pieces[token] = bytes(buffer[: max(count, 0)])
-        return cached
-
-    def is_end(self, token: int) -> bool:
-        """Return whether the token ends a generation.
-
-        Any control token does: a model that writes the beginning of another message, which some
-        small ones do, has nothing more to say in this one.
-        """
-        return bool(
-            lib.llama_vocab_is_eog(self._vocab, token)
-            or int(lib.llama_vocab_get_attr(self._vocab, token)) & _ATTR_CONTROL
-        )
+    def context_pointer(self) -> Any:
+        """Return the native context, for samplers."""
+        return self._context
 
     # -- evaluation ----------------------------------------------------------------------------
 
-    def evaluate(self, tokens: Sequence[int]) -> None:
-        """Append `tokens` (at most `batch`) to sequence 0; the last one's logits can be sampled.
+    def decode(self, spans: Sequence[Span]) -> list[int]:
+        """Evaluate `spans`, at most `batch` tokens in all.
 
-        Raises `DecodeError`.
+        Returns for each span the index of its first output, for samplers and `logits`; indices
+        of one span's outputs are consecutive and valid until the next call. Raises `NoRoomError`
+        (nothing was evaluated), `DecodeError` (what the memory holds is unknown).
         """
-        array = (lib.llama_token * len(tokens))(*tokens)
-        code = lib.llama_decode(self._context, lib.llama_batch_get_one(array, len(tokens)))
+        batch, firsts = self._buffers.fill(spans)
+        code = int(lib.llama_decode(self._context, batch))
+        if code == 1:
+            raise NoRoomError
         if code != 0:
-            raise DecodeError(int(code))
+            raise DecodeError(code)
+        return firsts
 
-    def forget_from(self, position: int) -> bool:
-        """Drop everything from `position` on; False if this model's state cannot be cut there."""
-        return bool(lib.llama_memory_seq_rm(self._memory, 0, position, _ALL))
+    def logits(self, index: int) -> Logits:
+        """Return the logits of an output, shape (n_vocab,); valid until the next `decode`."""
+        pointer = lib.llama_get_logits_ith(self._context, index)
+        return np.ctypeslib.as_array(pointer, shape=(self.vocabulary.size,))
+
+    # -- memory --------------------------------------------------------------------------------
+
+    def forget(self, sequence: int, position: int = 0) -> bool:
+        """Drop a sequence from `position` on; False if this model's state cannot be cut there."""
+        return bool(lib.llama_memory_seq_rm(self._memory, sequence, position, _ALL))
+
+    def copy(self, source: int, target: int) -> None:
+        """Make the empty sequence `target` hold what `source` holds; the cells are shared."""
+        lib.llama_memory_seq_cp(self._memory, source, target, _ALL, _ALL)
 
     def forget_all(self) -> None:
         """Empty the context."""
         lib.llama_memory_clear(self._memory, True)
 
-    def logits(self) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """Return the last logits, shape (n_vocab,); valid until the next `evaluate`."""
-        pointer = lib.llama_get_logits_ith(self._context, -1)
-        return np.ctypeslib.as_array(pointer, shape=(self.n_vocab,))
+    def state(self, sequence: int, *, partial: bool = False) -> State:
+        """Return a sequence's state; `partial`: only what cannot be cut (the recurrent part).
 
-    @property
-    def context_pointer(self) -> Any:
-        """Return the native context, for samplers."""
-        return self._context
+        Raises `DecodeError` when llama.cpp cannot save it.
+        """
+        flags = _PARTIAL if partial else 0
+        size = int(lib.llama_state_seq_get_size_ext(self._context, sequence, flags))
+        data = np.empty(size, np.uint8)
+        pointer = data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        written = lib.llama_state_seq_get_data_ext(self._context, pointer, size, sequence, flags)
+        if written == 0:
+            raise DecodeError(0)
+        return data[:written]
 
-    @property
-    def vocab_pointer(self) -> Any:
-        """Return the native vocabulary, for grammars."""
-        return self._vocab
-
-
-class _Converter(SchemaConverter):  # pyright: ignore[reportUntypedBaseClass]
-    """llama.cpp's converter in Python, with the bounds of whole numbers at zero and one.
-
-    It leaves `minimum` out, and a model does ask for line 0. Other bounds are checked only when
-    the call is validated.
-    """
-
-    def visit(self, schema: Any, name: str) -> Any:
-        """Return the rule's name for a schema."""
-        minimum = schema.get("minimum")
-        plain = schema.get("type") == "integer" and not {"enum", "const", "$ref"} & set(schema)
-        if plain and isinstance(minimum, int) and minimum >= 0:
-            digits = "[1-9] [0-9]{0,15}" if minimum else '("0" | [1-9] [0-9]{0,15})'
-            base: Any = self
-            return base._add_rule(name or "root", f"{digits} space")
-        return super().visit(schema, name)  # pyright: ignore[reportUnknownMemberType,reportUnknownVariableType]
+    def restore(self, sequence: int, state: State, *, partial: bool = False) -> bool:
+        """Put a state into a sequence (empty, unless `partial`); False if it does not go in."""
+        flags = _PARTIAL if partial else 0
+        pointer = state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        size = state.nbytes
+        done = lib.llama_state_seq_set_data_ext(self._context, pointer, size, sequence, flags)
+        return int(done) == size
 
 
-def schema_rules(schemas: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return GBNF rules, one named after each key of `schemas`, for JSON text obeying that schema.
+class _BatchBuffers:
+    """The arrays that llama_decode reads, filled by numpy: a loop costs 4 ms for 512 tokens."""
 
-    Rule names may hold letters, digits and dashes. Raises `ValueError` for a schema that
-    llama.cpp's converter does not understand.
-    """
-    order: dict[str, int] = {}
-    converter: Any = _Converter(
-        prop_order=order, allow_fetch=False, dotall=False, raw_pattern=False
-    )
-    lines: list[str] = []
-    for name, schema in schemas.items():
-        try:
-            resolved = converter.resolve_refs(json.loads(json.dumps(schema)), name)
-            rule = converter.visit(resolved, f"{name}-value")
-        except (KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ValueError(f"unsupported JSON schema for {name}: {error}") from None
-        lines.append(f"{name} ::= {rule}")
-    return "\n".join([*lines, str(converter.format_grammar())])
+    def __init__(self, size: int, sequences: int) -> None:
+        self._tokens = np.zeros(size, np.int32)
+        self._positions = np.zeros(size, np.int32)
+        self._counts = np.ones(size, np.int32)
+        self._outputs = np.zeros(size, np.int8)
+        self._ids = np.arange(sequences, dtype=np.int32)
+        # llama.cpp wants a pointer to a list of sequences for each token; all lists have length 1.
+        self._pointers = np.zeros(size, np.uintp)
+        self._addresses = [int(self._ids[i : i + 1].ctypes.data) for i in range(sequences)]
+        batch = lib.llama_batch()
+        for name, array in (
+            ("token", self._tokens),
+            ("pos", self._positions),
+            ("n_seq_id", self._counts),
+            ("seq_id", self._pointers),
+            ("logits", self._outputs),
+        ):
+            kinds: dict[str, Any] = dict(lib.llama_batch._fields_)
+            setattr(batch, name, ctypes.cast(array.ctypes.data, kinds[name]))
+        self._batch = batch
+
+    def fill(self, spans: Sequence[Span]) -> tuple[Any, list[int]]:
+        """Return the native batch and the index of each span's first output."""
+        end = 0
+        firsts: list[int] = []
+        for span in spans:
+            start, end = end, end + len(span.tokens)
+            self._tokens[start:end] = span.tokens
+            self._positions[start:end] = np.arange(
+                span.position, span.position + end - start, dtype=np.int32
+            )
+            self._pointers[start:end] = self._addresses[span.sequence]
+            self._outputs[start:end] = 0
+            self._outputs[end - span.outputs : end] = 1
+            firsts.append(end - span.outputs)
+        self._batch.n_tokens = end
+        return self._batch, firsts

@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from qwenterm.engine.llama import Llama, lib
+from qwenterm.engine.llama import Llama, Logits
+from qwenterm.engine.native import lib
+from qwenterm.engine.vocabulary import Vocabulary
 
 
 class GrammarError(ValueError):
@@ -29,6 +31,41 @@ class Sampling:
     top_p: float = 0.9
     min_p: float = 0.0
     seed: int = 0
+
+
+class Grammar:
+    """A parsed GBNF grammar with the rule `root`, from which samplers take copies.
+
+    Parsing the rules of eight tools takes several milliseconds, a copy almost nothing.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, text: str) -> None:
+        """Parse; raises `GrammarError`."""
+        self.pointer = lib.llama_sampler_init_grammar(vocabulary.pointer, text.encode(), b"root")
+        if not self.pointer:
+            raise GrammarError(f"llama.cpp refused this grammar:\n{text}")
+
+    def __del__(self) -> None:
+        # Not a method to call: requests hold on to a grammar that the cache has dropped.
+        if getattr(self, "pointer", None):
+            lib.llama_sampler_free(self.pointer)
+
+
+class GrammarCache:
+    """The grammars used last, parsed."""
+
+    def __init__(self, vocabulary: Vocabulary, most: int = 32) -> None:
+        self._vocabulary = vocabulary
+        self._most = most
+        self._held: dict[str, Grammar] = {}
+
+    def get(self, text: str) -> Grammar:
+        """Return a grammar; raises `GrammarError`."""
+        grammar = self._held.pop(text, None) or Grammar(self._vocabulary, text)
+        self._held[text] = grammar
+        while len(self._held) > self._most:
+            self._held.pop(next(iter(self._held)))
+        return grammar
 
 
 class Sampler:
@@ -49,32 +86,28 @@ class Sampler:
             lib.llama_sampler_free(self._chain)
         self._chain = None
 
-    def constrain(self, grammar: str | None) -> None:
-        """Start obeying a GBNF grammar from the next token on (its rule `root`), or stop.
-
-        Raises `GrammarError`.
-        """
+    def constrain(self, grammar: Grammar | None) -> None:
+        """Start obeying a grammar from the next token on, or stop."""
         if self._grammar:
             lib.llama_sampler_free(self._grammar)
-        self._grammar = None
-        if grammar is None:
-            return
-        vocab = self._llama.vocab_pointer
-        self._grammar = lib.llama_sampler_init_grammar(vocab, grammar.encode(), b"root")
-        if not self._grammar:
-            raise GrammarError(f"llama.cpp refused this grammar:\n{grammar}")
+        self._grammar = None if grammar is None else lib.llama_sampler_clone(grammar.pointer)
 
     @property
     def constrained(self) -> bool:
         """Return whether a grammar is active."""
         return bool(self._grammar)
 
-    def sample(self, banned: frozenset[int] = frozenset()) -> int:
-        """Return the next token for the last evaluated position, none of `banned`."""
-        token = int(lib.llama_sampler_sample(self._chain, self._llama.context_pointer, -1))
-        if token not in banned and self._allows(token):
-            return token
-        return self._sample_filtered(banned)
+    def sample(self, source: int | Logits, banned: frozenset[int] = frozenset()) -> int:
+        """Return the next token, none of `banned`.
+
+        `source` is an output of the last `decode` or the logits themselves.
+        """
+        if isinstance(source, int):
+            token = int(lib.llama_sampler_sample(self._chain, self._llama.context_pointer, source))
+            if token not in banned and self.allows(token):
+                return token
+            source = self._llama.logits(source)
+        return self._sample_filtered(source, banned)
 
     def accept(self, token: int) -> None:
         """Tell the grammar which token was really taken (also for forced ones)."""
@@ -83,9 +116,6 @@ class Sampler:
 
     def allows(self, token: int) -> bool:
         """Return whether the grammar would take `token` next."""
-        return self._allows(token)
-
-    def _allows(self, token: int) -> bool:
         if not self._grammar:
             return True
         single = (lib.llama_token_data * 1)(lib.llama_token_data(token, 1.0, 0.0))
@@ -93,18 +123,19 @@ class Sampler:
         lib.llama_sampler_apply(self._grammar, ctypes.byref(array))
         return single[0].logit > float("-inf")
 
-    def _sample_filtered(self, banned: frozenset[int]) -> int:
+    def _sample_filtered(self, logits: Logits, banned: frozenset[int]) -> int:
+        size = self._llama.vocabulary.size
         if self._candidates is None:
             kind = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
-            self._candidates = np.zeros(self._llama.n_vocab, dtype=kind)
+            self._candidates = np.zeros(size, dtype=kind)
         candidates = self._candidates
-        candidates["id"] = np.arange(self._llama.n_vocab, dtype=np.int32)
-        candidates["logit"] = self._llama.logits()
+        candidates["id"] = np.arange(size, dtype=np.int32)
+        candidates["logit"] = logits
         candidates["p"] = 0
         for token in banned:
             candidates["logit"][token] = -np.inf
         pointer = ctypes.cast(candidates.ctypes.data, lib.llama_token_data_p)
-        array = lib.llama_token_data_array(pointer, self._llama.n_vocab, -1, False)
+        array = lib.llama_token_data_array(pointer, size, -1, False)
         if self._grammar:
             lib.llama_sampler_apply(self._grammar, ctypes.byref(array))
         lib.llama_sampler_apply(self._chain, ctypes.byref(array))

@@ -1,8 +1,8 @@
-"""One chat completion: from a validated request to deltas, on the engine's thread.
+"""One chat completion: from a validated request to deltas.
 
-Brings chat and engine together: renders and tokenizes the prompt, evaluates it, then draws token
-by token while the parser watches. A call is constrained by its grammar from its first token; a
-call begun in another notation is taken back and begun again in the right one.
+Brings chat and engine together: renders and tokenizes the prompt, then draws token by token while
+the parser watches. A call is constrained by its grammar from its first token; a call begun in
+another notation is taken back and begun again in the right one. `task` is what the scheduler runs.
 """
 
 from __future__ import annotations
@@ -11,19 +11,28 @@ import codecs
 import json
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from enum import Enum
 
-from qwenterm.chat.formats import OPEN, CallSyntax, ToolSpec, recognise
+from qwenterm.chat.formats import JSON, OPEN, CallSyntax, ToolSpec, recognise
 from qwenterm.chat.parser import Kind, OutputParser
 from qwenterm.chat.template import render
-from qwenterm.core.errors import ContextFullError
-from qwenterm.engine.generate import CancelledError, Context, Generation
-from qwenterm.engine.llama import schema_rules
-from qwenterm.engine.sampling import GrammarError, Sampling
+from qwenterm.engine.draft import Drafter, Pace
+from qwenterm.engine.generate import Evaluate, Generation, Output, Seat, Steps
+from qwenterm.engine.sampling import Grammar, GrammarCache, GrammarError, Sampling
+from qwenterm.engine.schedule import Task
+from qwenterm.engine.schema import schema_rules
+from qwenterm.engine.slots import Slots
 from qwenterm.host.deltas import Call, Delta, Finish, Finished, Progress, Text, Thinking
 from qwenterm.host.requests import CompletionRequest, InvalidRequestError
 from qwenterm.host.stops import StopFilter
+from qwenterm.host.token_log import TokenLog
+
+# What is written in the model's place when its thinking has used up its tokens.
+_ENOUGH = "\n\nI have thought about this long enough and answer now.\n</think>\n\n"
+# From this share of the budget on, the end of a line is as good a place to stop as any.
+_SOFT = 0.8
 
 
 class _Step(Enum):
@@ -36,126 +45,178 @@ class _Step(Enum):
     BACK = "do not take it; what it completes is taken back"
 
 
+@dataclass(frozen=True)
+class Workbench:
+    """What all completions with one loaded model share."""
+
+    slots: Slots
+    template: str
+    log: TokenLog
+    grammars: GrammarCache
+    pace: Pace
+
+
 class Completion:
-    """Runs one request; `run` blocks and calls `emit` with each delta."""
+    """One request. `emit` is called with each delta, on the engine's thread."""
 
     def __init__(
         self,
-        context: Context,
-        template: str,
+        bench: Workbench,
         request: CompletionRequest,
         emit: Callable[[Delta], None],
         cancelled: Callable[[], bool],
+        candidate: int = 0,
     ) -> None:
-        self._context = context
-        self._llama = context.llama
+        """Render and check; `candidate` numbers the answers to one request.
+
+        Raises `InvalidRequestError`, and what `render` raises.
+        """
+        self._bench = bench
+        self._vocabulary = bench.slots.llama.vocabulary
         self._request = request
         self._emit = emit
         self._cancelled = cancelled
-        self._syntax: CallSyntax = recognise(template)
+        self._candidate = candidate
+        self._syntax: CallSyntax = recognise(bench.template)
         try:
             self._tools: Sequence[ToolSpec] = request.callable_tools()
-            self._call_grammar = (
+            self._call_grammar = self._grammar(
                 self._syntax.grammar(self._tools, schema_rules) if self._tools else ""
             )
             schema = request.answer_schema()
-            self._answer_grammar = schema_rules({"root": schema}) if schema is not None else ""
-        except ValueError as error:
+            self._answer_grammar = self._grammar(
+                schema_rules({"root": schema}) if schema is not None else ""
+            )
+        except (ValueError, GrammarError) as error:
             raise InvalidRequestError(str(error)) from None
-        self._prompt = render(
-            template,
+        rendered = render(
+            bench.template,
             [message.for_template() for message in request.messages],
             [tool.model_dump() for tool in request.tools],
             continue_final=request.continue_final_message,
-            variables=request.chat_template_kwargs,
+            variables=request.template_variables,
         )
-        thinking = self._prompt.text.endswith("<think>\n")
+        self._prompt = bench.log.encode(request, rendered)
+        thinking = rendered.text.endswith("<think>\n")
         # With tools in the prompt the model may write a call even when it must not: the parser
         # watches for that too.
-        watched = bool(request.tools) and not self._answer_grammar
+        watched = bool(request.tools) and self._answer_grammar is None
         self._parser = OutputParser(thinking=thinking, calls=watched)
-        self._pieces: list[bytes] = []  # of the generated tokens, so that some can be taken back
+        self._taken: list[int] = []  # the generated tokens
         self._call: str | None = None  # the text of the call being written
-        self._calls = 0
-        self._wrote_text = False
+        self._calls: list[tuple[str, str]] = []
+        self._text: list[str] = []
         self._stops = StopFilter(request.stop)
         self._banned: frozenset[int] = frozenset()
         self._surplus = 0  # bytes of generated tokens that are to be taken back
+        self._thought = 0  # tokens of thinking
+        self._started = time.monotonic()
+        self._cached = 0
+        self._drafter = None if request.draft_most == 0 else Drafter(bench.pace, self._repeated())
 
-    def run(self) -> None:
-        """Evaluate, generate, emit.
+    def _grammar(self, text: str) -> Grammar | None:
+        return self._bench.grammars.get(text) if text else None
 
-        Raises `InvalidRequestError`, `ContextFullError` (prompt too long), `CancelledError`.
-        """
-        started = time.monotonic()
-        tokens = self._llama.tokenize(self._prompt.text, self._prompt.untrusted)
+    def _repeated(self) -> list[list[int]]:
+        """Return the predicted text as the answer may spell it: plain, or inside a JSON string."""
+        content = self._request.prediction.content if self._request.prediction else ""
+        if not content:
+            return []
+        spellings = [content]
+        if self._syntax is JSON:
+            spellings.append(json.dumps(content, ensure_ascii=False)[1:-1])
+        whole = [(0, 2 * len(content) + 2)]
+        return [self._vocabulary.tokenize(text, whole) for text in spellings]
 
-        def progress(processed: int, total: int, cached: int) -> None:
-            elapsed = (time.monotonic() - started) * 1000
-            self._emit(Progress(processed, total, cached, elapsed))
+    def task(self, ended: Callable[[BaseException | None], None]) -> Task:
+        """Return the work for the scheduler."""
+        prompt = self._prompt
+        return Task(
+            prompt.tokens,
+            self._generate,
+            self._progress,
+            self._cancelled,
+            ended,
+            prompt.marks,
+            prompt.stable,
+        )
 
-        prefill = self._context.prefill(tokens, progress=progress, cancelled=self._cancelled)
-        prompt_ms = (time.monotonic() - started) * 1000
+    def _progress(self, processed: int, total: int, cached: int) -> None:
+        self._cached = cached
+        elapsed = (time.monotonic() - self._started) * 1000
+        self._emit(Progress(processed, total, cached, elapsed))
+
+    def _generate(self, seat: Seat, output: Output) -> Steps:
+        prompt_ms = (time.monotonic() - self._started) * 1000
         request = self._request
         seed = request.seed if request.seed is not None else secrets.randbits(32)
-        sampling = Sampling(request.temperature, request.top_k, request.top_p, request.min_p, seed)
-        generation = Generation(self._context, sampling)
+        sampling = Sampling(
+            request.temperature,
+            request.top_k,
+            request.top_p,
+            request.min_p,
+            seed + self._candidate,
+        )
+        generation = Generation(self._bench.slots, seat, output, sampling, self._drafter)
         begun = time.monotonic()
         try:
-            reason, count = self._generate(generation)
-        except GrammarError as error:
-            raise InvalidRequestError(str(error)) from None
+            reason, count = yield from self._write(generation)
+            generation.settle()
+            # The slot may lack some of these tokens again, but they are what was written.
+            written = [*self._prompt.tokens, *self._taken]
+            self._bench.log.remember(request, written, "".join(self._text), self._calls)
         finally:
             generation.close()
+        drafter = self._drafter
         self._emit(
             Finished(
                 reason,
-                prefill.total,
-                prefill.cached,
+                len(self._prompt.tokens),
+                self._cached,
                 count,
                 prompt_ms,
                 (time.monotonic() - begun) * 1000,
+                drafter.drafted if drafter else 0,
+                drafter.accepted if drafter else 0,
             )
         )
 
-    def _generate(self, generation: Generation) -> tuple[Finish, int]:
-        limit = self._request.max_completion_tokens or self._request.max_tokens
-        limit = limit or self._llama.n_ctx
+    def _write(self, generation: Generation) -> Generator[Evaluate, Output, tuple[Finish, int]]:
+        request = self._request
+        limit = request.max_completion_tokens or request.max_tokens
+        limit = limit or self._bench.slots.llama.n_ctx
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         count = 0
         reason: Finish = "stop"
-        try:
-            self._require(generation)
-            while True:
-                if self._cancelled():
-                    raise CancelledError
-                if count >= limit:
-                    reason = "length"
+        yield from self._require(generation)
+        while True:
+            if count >= limit:
+                reason = "length"
+                break
+            if self._thought_enough(limit):
+                yield from self._end_thinking(generation)
+            token = generation.draw(self._banned)
+            if self._vocabulary.is_end(token):
+                break
+            count += 1
+            self._banned = frozenset()
+            piece = self._vocabulary.piece(token)
+            step = self._read(decoder.decode(piece), piece)
+            if step is _Step.BACK:
+                decoder.reset()
+                yield from self._steer(generation, token)
+                continue
+            self._thought += self._parser.thinking
+            yield from self._take(generation, token)
+            if step is _Step.OPENED:
+                generation.sampler.constrain(self._call_grammar)
+            elif step is _Step.CLOSED:
+                generation.sampler.constrain(None)
+                if not request.parallel_tool_calls:
                     break
-                token = generation.draw(self._banned)
-                if self._llama.is_end(token):
-                    break
-                count += 1
-                self._banned = frozenset()
-                piece = self._llama.piece(token)
-                step = self._read(decoder.decode(piece), token, piece)
-                if step is _Step.BACK:
-                    decoder.reset()
-                    self._steer(generation, token)
-                    continue
-                generation.take(token)
-                self._pieces.append(piece)
-                if step is _Step.OPENED:
-                    generation.sampler.constrain(self._call_grammar)
-                elif step is _Step.CLOSED:
-                    generation.sampler.constrain(None)
-                    if not self._request.parallel_tool_calls:
-                        break
-                elif step is _Step.STOPPED:
-                    break
-                self._require(generation)
-        except ContextFullError:
-            reason = "length"
+            elif step is _Step.STOPPED:
+                break
+            yield from self._require(generation)
         if self._call is None:
             for part in self._parser.finish():
                 self._emit_part(part.kind, part.text)
@@ -164,17 +225,44 @@ class Completion:
             reason = "tool_calls"
         return reason, count
 
-    def _require(self, generation: Generation) -> None:
+    def _take(self, generation: Generation, token: int) -> Steps:
+        self._taken.append(token)
+        yield from generation.take(token)
+
+    def _force(self, generation: Generation, text: str) -> Steps:
+        tokens = self._vocabulary.tokenize(text)
+        self._taken += tokens
+        yield from generation.force(tokens)
+
+    def _require(self, generation: Generation) -> Steps:
         """Once the thinking is over, begin what the request requires."""
-        if self._parser.thinking or self._wrote_text or self._call is not None or self._calls:
+        if self._parser.thinking or self._text or self._call is not None or self._calls:
             return
         if self._answer_grammar:
             if not generation.sampler.constrained:
                 generation.sampler.constrain(self._answer_grammar)
         elif self._request.must_call:
-            self._open_call(generation)
+            yield from self._open_call(generation)
 
-    def _read(self, text: str, token: int, piece: bytes) -> _Step:
+    def _thought_enough(self, limit: int) -> bool:
+        """Return whether the thinking must end here, so that an answer follows."""
+        if not self._parser.thinking:
+            return False
+        budget = self._request.thinking_budget
+        # A limit on all of the answer must leave room for more than thoughts.
+        budget = limit * 3 // 4 if budget is None else min(budget, limit * 3 // 4)
+        if self._thought >= budget:
+            return True
+        last = self._vocabulary.piece(self._taken[-1]) if self._taken else b""
+        return self._thought >= budget * _SOFT and last.endswith(b"\n")
+
+    def _end_thinking(self, generation: Generation) -> Steps:
+        yield from self._force(generation, _ENOUGH)
+        for part in self._parser.feed(_ENOUGH):
+            self._emit_part(part.kind, part.text)
+        yield from self._require(generation)
+
+    def _read(self, text: str, piece: bytes) -> _Step:
         """Digest the text of a drawn token and say what is to become of the token."""
         if self._call is not None:
             self._call += text
@@ -195,41 +283,38 @@ class Completion:
                 return _Step.STOPPED
         return _Step.TAKE
 
-    def _steer(self, generation: Generation, token: int) -> None:
+    def _steer(self, generation: Generation, token: int) -> Steps:
         """Take back a call that was begun wrongly, and begin it rightly or not at all.
 
         `token` was drawn and not taken; before it, as many tokens go as make up the rest.
         """
         first = token
         gone = 0
-        context = generation.context
-        while self._surplus > 0 and self._pieces:
-            self._surplus -= len(self._pieces.pop())
+        while self._surplus > 0 and gone < len(self._taken):
             gone += 1
-            first = context.tokens[-gone]
-        kept = context.tokens[: len(context.tokens) - gone]
-        # One token more goes and is evaluated again, so that there are logits to draw from.
-        context.prefill(kept, progress=_ignore, cancelled=self._cancelled)
+            first = self._taken[-gone]
+            self._surplus -= len(self._vocabulary.piece(first))
+        if gone:
+            del self._taken[-gone:]
+            yield from generation.rewind(generation.length - gone)
         self._parser.resume()
         if self._tools:
-            self._open_call(generation)
+            yield from self._open_call(generation)
         else:
             self._banned = frozenset([first])
 
-    def _open_call(self, generation: Generation) -> None:
-        opening = self._llama.tokenize(("\n" if self._wrote_text else "") + OPEN)
-        generation.force(opening)
-        self._pieces += [self._llama.piece(token) for token in opening]
+    def _open_call(self, generation: Generation) -> Steps:
+        yield from self._force(generation, ("\n" if self._text else "") + OPEN)
         generation.sampler.constrain(self._call_grammar)
         self._call = ""
 
     def _close_call(self) -> None:
         text, self._call = self._call or "", None
         name, arguments = self._syntax.read(text, self._tools)
-        self._calls += 1
+        shown = json.dumps(arguments, ensure_ascii=False)
+        self._calls.append((name, shown))
         self._parser.resume()
-        call_id = f"call_{secrets.token_hex(8)}"
-        self._emit(Call(call_id, name, json.dumps(arguments, ensure_ascii=False)))
+        self._emit(Call(f"call_{secrets.token_hex(8)}", name, shown))
 
     def _emit_part(self, kind: Kind, text: str) -> None:
         if kind is Kind.THINKING:
@@ -239,9 +324,5 @@ class Completion:
 
     def _emit_text(self, text: str) -> None:
         if text:
-            self._wrote_text = True
+            self._text.append(text)
             self._emit(Text(text))
-
-
-def _ignore(_processed: int, _total: int, _cached: int) -> None:
-    """Progress that nobody needs to see."""

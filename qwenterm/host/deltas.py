@@ -51,6 +51,8 @@ class Finished:
     completion_tokens: int
     prompt_ms: float
     completion_ms: float
+    drafted: int = 0
+    accepted: int = 0
 
 
 Delta = Progress | Text | Thinking | Call | Finished
@@ -72,6 +74,8 @@ def usage(end: Finished) -> dict[str, Any]:
             "prompt_ms": round(end.prompt_ms, 3),
             "predicted_n": end.completion_tokens,
             "predicted_ms": round(end.completion_ms, 3),
+            "draft_n": end.drafted,
+            "draft_n_accepted": end.accepted,
         },
     }
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import uvicorn
 
 from qwenterm.host.requests import LoadRequest
+from qwenterm.host.resident import ResidentModel
 from qwenterm.host.server import build_app
-from qwenterm.host.slot import ModelSlot
 
 log = logging.getLogger("qwenterm.host")
 
@@ -44,12 +44,12 @@ def run_host(directory: Path, idle_seconds: float) -> int:
     finally:
         os.umask(before)
     listener.listen(64)
-    slot = ModelSlot()
+    model = ResidentModel()
     try:
-        asyncio.run(_serve(slot, listener, idle_seconds, admin=True, guard=False))
+        asyncio.run(_serve(model, listener, idle_seconds, admin=True, guard=False))
     finally:
         path.unlink(missing_ok=True)
-        slot.close()
+        model.close()
         lock.close()
     return 0
 
@@ -67,20 +67,20 @@ def run_server(
     listener.bind((address, port))
     listener.listen(64)
     announce(listener.getsockname()[1])
-    slot = ModelSlot()
-    slot.load(wanted)
+    model = ResidentModel()
+    model.load(wanted)
     loopback = address in ("localhost", "::1") or address.startswith("127.")
     try:
-        asyncio.run(_serve(slot, listener, 0, admin=False, guard=loopback))
+        asyncio.run(_serve(model, listener, 0, admin=False, guard=loopback))
     except KeyboardInterrupt:
         log.info("interrupted")
     finally:
-        slot.close()
+        model.close()
     return 0
 
 
 async def _serve(
-    slot: ModelSlot, listener: socket.socket, idle_seconds: float, *, admin: bool, guard: bool
+    model: ResidentModel, listener: socket.socket, idle_seconds: float, *, admin: bool, guard: bool
 ) -> None:
     server: uvicorn.Server | None = None
 
@@ -88,12 +88,12 @@ async def _serve(
         if server is not None:
             server.should_exit = True
 
-    app = build_app(slot, stop, admin=admin, guard=guard)
+    app = build_app(model, stop, admin=admin, guard=guard)
     settings = uvicorn.Config(
         app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=5
     )
     server = uvicorn.Server(settings)
-    watcher = asyncio.create_task(_stop_when_idle(slot, idle_seconds, stop))
+    watcher = asyncio.create_task(_stop_when_idle(model, idle_seconds, stop))
     try:
         await server.serve(sockets=[listener])
     finally:
@@ -102,10 +102,12 @@ async def _serve(
             await watcher
 
 
-async def _stop_when_idle(slot: ModelSlot, idle_seconds: float, stop: Callable[[], None]) -> None:
+async def _stop_when_idle(
+    model: ResidentModel, idle_seconds: float, stop: Callable[[], None]
+) -> None:
     if idle_seconds <= 0:
         return
-    while slot.idle_seconds < idle_seconds:
-        await asyncio.sleep(min(5.0, max(0.05, idle_seconds - slot.idle_seconds)))
-    log.info("idle for %.0f s: ending", slot.idle_seconds)
+    while model.idle_seconds < idle_seconds:
+        await asyncio.sleep(min(5.0, max(0.05, idle_seconds - model.idle_seconds)))
+    log.info("idle for %.0f s: ending", model.idle_seconds)
     stop()

@@ -26,6 +26,20 @@ class Wire(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
+def joined(value: Any) -> Any:
+    """Return content parts as one text; anything else as it is, for the validation to judge."""
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        texts: list[str] = []
+        for part in cast("list[Any]", value):
+            if not isinstance(part, dict) or cast("dict[str, Any]", part).get("type") != "text":
+                raise ValueError("only text content is supported")
+            texts.append(str(cast("dict[str, Any]", part).get("text", "")))
+        return "".join(texts)
+    return value
+
+
 class FunctionCall(Wire):
     """A call inside an assistant message; `arguments` is JSON text on the wire."""
 
@@ -58,16 +72,7 @@ class ChatMessage(Wire):
     @field_validator("content", "reasoning_content", mode="before")
     @classmethod
     def _text(cls, value: Any) -> Any:
-        if value is None:
-            return ""
-        if isinstance(value, list):
-            texts: list[str] = []
-            for part in cast("list[Any]", value):
-                if not isinstance(part, dict) or cast("dict[str, Any]", part).get("type") != "text":
-                    raise ValueError("only text content is supported")
-                texts.append(str(cast("dict[str, Any]", part).get("text", "")))
-            return "".join(texts)
-        return value
+        return joined(value)
 
     @field_validator("tool_calls", mode="before")
     @classmethod
@@ -151,6 +156,21 @@ class StreamOptions(Wire):
     include_usage: bool = False
 
 
+class Prediction(Wire):
+    """Text that the answer probably repeats, such as the file that is being edited."""
+
+    type: Literal["content"] = "content"
+    content: str = ""
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _joined(cls, value: Any) -> Any:
+        return joined(value)
+
+
+_EFFORT = {"none": 0, "minimal": 0, "low": 512, "medium": 2048}
+
+
 class CompletionRequest(Wire):
     """The body of `POST /v1/chat/completions`."""
 
@@ -173,6 +193,11 @@ class CompletionRequest(Wire):
     chat_template_kwargs: dict[str, Any] = {}
     continue_final_message: bool = False
     return_progress: bool = False
+    n: int = Field(default=1, ge=1, le=8)
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high"] | None = None
+    thinking_token_budget: int | None = Field(default=None, ge=0)
+    prediction: Prediction | None = None
+    draft_most: int | None = Field(default=None, ge=0, alias="speculative.n_max")
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -186,6 +211,20 @@ class CompletionRequest(Wire):
     def _absent(cls, value: Any, info: Any) -> Any:
         defaults = {"tools": (), "tool_choice": "auto", "stream_options": StreamOptions()}
         return defaults[info.field_name] if value is None else value
+
+    @property
+    def thinking_budget(self) -> int | None:
+        """Return how many tokens of thinking are granted, None for no limit of its own."""
+        if self.thinking_token_budget is not None:
+            return self.thinking_token_budget
+        return _EFFORT.get(self.reasoning_effort or "")
+
+    @property
+    def template_variables(self) -> dict[str, Any]:
+        """Return what the chat template is told besides messages and tools."""
+        if self.thinking_budget == 0:
+            return {**self.chat_template_kwargs, "enable_thinking": False}
+        return self.chat_template_kwargs
 
     def answer_schema(self) -> dict[str, Any] | None:
         """Return the JSON schema that the answer must satisfy, None for free text."""
@@ -231,3 +270,7 @@ class LoadRequest(Wire):
     n_gpu_layers: int = Field(default=-1, ge=-1)
     threads: int = Field(default=0, ge=0)
     batch: int = Field(default=0, ge=0)
+    sequences: int = Field(default=4, ge=1, le=64)
+    cache_mb: int = Field(default=1024, ge=0)
+    warm_folder: str = ""
+    warm_mb: int = Field(default=0, ge=0)

@@ -1,6 +1,6 @@
 """The HTTP face of the host: OpenAI's chat completions, health, and an admin path.
 
-Only translates between HTTP and `ModelSlot`. The wire is described in docs/wire.md.
+Only translates between HTTP and `ResidentModel`. The wire is described in docs/wire.md.
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ from qwenterm import __version__
 from qwenterm.core.errors import ContextFullError, QwentermError, UnavailableError, UsageError
 from qwenterm.host.deltas import Call, Delta, Finished, Progress, Text, Thinking, call_entry, usage
 from qwenterm.host.requests import CompletionRequest, InvalidRequestError, LoadRequest
-from qwenterm.host.slot import ModelSlot
+from qwenterm.host.resident import ResidentModel
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
-def build_app(slot: ModelSlot, stop: Callable[[], None], *, admin: bool, guard: bool) -> ASGIApp:
+def build_app(
+    slot: ResidentModel, stop: Callable[[], None], *, admin: bool, guard: bool
+) -> ASGIApp:
     """Return the ASGI application.
 
     `stop` ends the process after the current answer. `admin` adds the paths that change state;
@@ -78,7 +80,7 @@ class _OnlyLoopbackNames:
 class _Face:
     """The handlers; they share the slot."""
 
-    def __init__(self, slot: ModelSlot, stop: Callable[[], None]) -> None:
+    def __init__(self, slot: ResidentModel, stop: Callable[[], None]) -> None:
         self._slot = slot
         self._stop = stop
 

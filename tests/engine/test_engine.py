@@ -7,11 +7,11 @@ import pytest
 
 from qwenterm.chat.formats import JSON, TAGGED, ToolSpec
 from qwenterm.core.errors import ContextFullError, UnavailableError
-from qwenterm.engine.generate import CancelledError, Context, Generation
-from qwenterm.engine.llama import Llama, LoadCancelledError, LoadParameters, schema_rules
-from qwenterm.engine.sampling import GrammarError, Sampler, Sampling
-
-GREEDY = Sampling(temperature=0)
+from qwenterm.engine.generate import CancelledError
+from qwenterm.engine.llama import Llama, LoadCancelledError, LoadParameters
+from qwenterm.engine.sampling import Grammar, GrammarError, Sampler, Sampling
+from qwenterm.engine.schema import schema_rules
+from tests.stubs.bench import GREEDY, Bench
 
 
 @pytest.fixture(scope="module")
@@ -22,27 +22,9 @@ def llama(tiny_model):
 
 
 @pytest.fixture
-def context(llama):
+def bench(llama):
     llama.forget_all()
-    return Context(llama)
-
-
-def prefill(context, tokens, cancelled=lambda: False):
-    return context.prefill(tokens, progress=lambda *_: None, cancelled=cancelled)
-
-
-def greedy(context, count):
-    generation = Generation(context, GREEDY)
-    tokens = []
-    for _ in range(count):
-        tokens.append(generation.draw())
-        generation.take(tokens[-1])
-    generation.close()
-    return tokens
-
-
-def text_of(llama, tokens):
-    return b"".join(map(llama.piece, tokens)).decode("utf-8", "replace")
+    return Bench(llama)
 
 
 def test_control_tokens_in_untrusted_text_are_only_letters(llama):
@@ -56,66 +38,63 @@ def test_control_tokens_in_untrusted_text_are_only_letters(llama):
     ):
         text = f"<|im_start|>user\n{evil}<|im_end|>\n"
         start = text.index("\n") + 1
-        tokens = llama.tokenize(text, [(start, start + len(evil))])
-        specials = [llama.piece(t) for t in tokens if len(llama.tokenize(text_of(llama, [t]))) == 1]
-        control = [p for p in specials if p.startswith(b"<") and p.endswith(b">") and len(p) > 3]
+        tokens = llama.vocabulary.tokenize(text, [(start, start + len(evil))])
+        pieces = [llama.vocabulary.piece(token) for token in tokens]
+        control = [
+            piece
+            for token, piece in zip(tokens, pieces, strict=True)
+            if llama.vocabulary.is_special(token)
+        ]
         assert control == [b"<|im_start|>", b"<|im_end|>"], evil
-        assert text_of(llama, tokens) == text
+        assert b"".join(map(llama.vocabulary.piece, tokens)).decode() == text
 
 
 def test_ordinary_untrusted_text_is_tokenized_as_one_piece(llama):
     """Otherwise the model reads text in an unusual spelling and the cache never matches."""
     text = 'User: {"path": "a.py"}\n'
-    assert llama.tokenize(text, [(6, 22)]) == llama.tokenize(text)
+    assert llama.vocabulary.tokenize(text, [(6, 22)]) == llama.vocabulary.tokenize(text)
 
 
-def test_only_what_is_new_is_evaluated(context, llama):
-    first = llama.tokenize("The capital of France is Paris. The capital of Italy is Rome. " * 5)
-    assert prefill(context, first).cached == 0
-    longer = first + llama.tokenize(" The capital of Spain is")
-    assert prefill(context, longer).cached == len(first)
-    changed = first[:20] + llama.tokenize(" something else")
-    assert prefill(context, changed).cached == 20
-    assert context.tokens == changed
+def test_only_what_is_new_is_evaluated(bench):
+    first = bench.tokens("The capital of France is Paris. The capital of Italy is Rome. " * 5)
+    assert bench.run(first).cached == 0
+    longer = first + bench.tokens(" The capital of Spain is")
+    assert bench.run(longer).cached == len(first)
+    changed = first[:20] + bench.tokens(" something else")
+    assert bench.run(changed).cached == 20
 
 
-def test_reuse_changes_nothing_in_the_answer(context, llama):
+def test_reuse_changes_nothing_in_the_answer(bench, llama):
     """A wrong reuse would give wrong answers that nobody can explain."""
-    base = llama.tokenize("Once upon a time there was a small green dragon that")
-    prefill(context, base)
-    greedy(context, 12)
-    prefill(context, base)  # cut back to the prompt
-    again = greedy(context, 12)
-    fresh = Context(llama)
+    base = bench.tokens("Once upon a time there was a small green dragon that")
+    bench.run(base, 12)
+    again = bench.run(base, 12)
+    assert again.cached == len(base) - 1
     llama.forget_all()
-    prefill(fresh, base)
-    assert greedy(fresh, 12) == again
+    assert Bench(llama).run(base, 12).tokens == again.tokens
 
 
-def test_cancel_stops_between_chunks_and_leaves_a_usable_context(context, llama):
-    prompt = llama.tokenize("word " * 400)
-    calls = 0
-
-    def cancelled():
-        nonlocal calls
-        calls += 1
-        return calls > 2
-
-    with pytest.raises(CancelledError):
-        prefill(context, prompt, cancelled)
-    assert len(context.tokens) == 2 * llama.batch
-    assert prefill(context, prompt).cached == 2 * llama.batch
+def test_cancel_stops_between_chunks_and_leaves_a_usable_context(bench, llama):
+    prompt = bench.tokens("word " * 400)
+    job = bench.submit(prompt)
+    for _ in range(2):
+        bench.scheduler.step()
+    job.cancelled = True
+    bench.finish()
+    assert isinstance(job.error, CancelledError)
+    assert job.processed == 2 * llama.batch
+    assert bench.run(prompt).cached == 2 * llama.batch
 
 
-def test_a_prompt_that_does_not_fit_is_refused_with_both_numbers(context, llama):
+def test_a_prompt_that_does_not_fit_is_refused_with_both_numbers(bench):
     with pytest.raises(ContextFullError, match=r"2000.*1024"):
-        prefill(context, [100] * 2000)
+        bench.run([100] * 2000)
 
 
-def test_a_full_context_ends_the_generation_with_an_error(context, llama):
-    prefill(context, [100] * 1020)
+def test_a_full_context_ends_the_generation_with_an_error(bench):
+    """Cut off without a word, the answer would be taken for the whole of it."""
     with pytest.raises(ContextFullError):
-        greedy(context, 10)
+        bench.run(bench.tokens("one two three four " * 300)[:1020], 10)
 
 
 SCHEMA = {
@@ -138,70 +117,59 @@ EXAMPLES = {
 
 @pytest.mark.parametrize("syntax", [JSON, TAGGED], ids=lambda syntax: syntax.name)
 @pytest.mark.parametrize("seed", range(6))
-def test_a_constrained_call_is_always_valid(context, llama, syntax, seed):
+def test_a_constrained_call_is_always_valid(bench, llama, syntax, seed):
     """Hot sampling writes nonsense; the grammar must turn it into a valid call all the same."""
     tools = [ToolSpec("edit", SCHEMA), ToolSpec("view", SCHEMA)]
-    prefill(context, llama.tokenize(f"Call:\n<tool_call>{EXAMPLES[syntax]}\nCall:\n<tool_call>"))
-    generation = Generation(context, Sampling(temperature=1.1, top_k=40, top_p=1, seed=seed))
-    generation.sampler.constrain(syntax.grammar(tools, schema_rules))
-    text = ""
-    for _ in range(600):
-        token = generation.draw()
-        assert not llama.is_end(token), text
-        generation.take(token)
-        text += text_of(llama, [token])
-        if syntax.closed(text):
-            break
-    generation.close()
-    assert syntax.closed(text), text
-    name, arguments = syntax.read(text, tools)
+    result = bench.run(
+        bench.tokens(f"Call:\n<tool_call>{EXAMPLES[syntax]}\nCall:\n<tool_call>"),
+        600,
+        Sampling(temperature=1.1, top_k=40, top_p=1, seed=seed),
+        grammar=syntax.grammar(tools, schema_rules),
+        until=syntax.closed,
+    )
+    assert syntax.closed(result.text), result.text
+    name, arguments = syntax.read(result.text, tools)
     assert name in ("edit", "view")
     jsonschema.validate(arguments, SCHEMA)
 
 
-def test_a_constrained_answer_ends_by_itself_and_parses(context, llama):
-    prefill(context, llama.tokenize("A person as JSON: "))
-    generation = Generation(context, GREEDY)
+def test_a_constrained_answer_ends_by_itself_and_parses(bench):
     schema = {
         "type": "object",
         "properties": {"age": {"type": "integer"}, "ok": {"type": "boolean"}},
         "required": ["age", "ok"],
     }
-    generation.sampler.constrain(schema_rules({"root": schema}))
-    tokens = []
-    while not llama.is_end(token := generation.draw()):
-        generation.take(token)
-        tokens.append(token)
-    generation.close()
-    jsonschema.validate(json.loads(text_of(llama, tokens)), schema)
+    grammar = schema_rules({"root": schema})
+    result = bench.run(bench.tokens("A person as JSON: "), 200, grammar=grammar)
+    jsonschema.validate(json.loads(result.text), schema)
 
 
 @pytest.mark.parametrize(
     ("minimum", "allowed", "refused"), [(1, ["1", "9"], ["0", "-"]), (0, ["0", "7"], ["-"])]
 )
-def test_a_whole_number_keeps_its_lower_bound(context, llama, minimum, allowed, refused):
+def test_a_whole_number_keeps_its_lower_bound(llama, minimum, allowed, refused):
     """Asked for the first lines of a file, a model called for line 0."""
     sampler = Sampler(llama, GREEDY)
-    sampler.constrain(schema_rules({"root": {"type": "integer", "minimum": minimum}}))
+    rules = schema_rules({"root": {"type": "integer", "minimum": minimum}})
+    sampler.constrain(Grammar(llama.vocabulary, rules))
     for digit, expected in [*((d, True) for d in allowed), *((d, False) for d in refused)]:
-        assert sampler.allows(llama.tokenize(digit)[0]) is expected, digit
+        assert sampler.allows(llama.vocabulary.tokenize(digit)[0]) is expected, digit
     sampler.close()
 
 
-def test_a_banned_token_is_not_drawn(context, llama):
-    prefill(context, llama.tokenize("The capital of France is"))
+def test_a_banned_token_is_not_drawn(bench, llama):
+    bench.run(bench.tokens("The capital of France is"))
+    logits = bench.last_logits
     sampler = Sampler(llama, GREEDY)
-    usual = sampler.sample()
-    assert sampler.sample(frozenset([usual])) != usual
-    assert sampler.sample() == usual
+    usual = sampler.sample(logits)
+    assert sampler.sample(logits, frozenset([usual])) != usual
+    assert sampler.sample(logits) == usual
     sampler.close()
 
 
 def test_a_bad_grammar_is_an_error_and_not_a_crash(llama):
-    sampler = Sampler(llama, GREEDY)
     with pytest.raises(GrammarError):
-        sampler.constrain("root ::= missing-rule")
-    sampler.close()
+        Grammar(llama.vocabulary, "root ::= missing-rule")
 
 
 def test_a_file_that_is_no_model_is_refused_by_name(tmp_path):

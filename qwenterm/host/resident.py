@@ -1,18 +1,19 @@
-"""The one place where a model is loaded, and the one thread that touches it.
+"""The one place where a model is loaded, and its state as others see it.
 
-All native calls go through a single worker thread, so requests are served in the order in which
-they came and loading cannot overlap with an answer. State is read from the event loop's thread.
+All native calls go through one worker thread, so loading cannot overlap with an answer. State is
+read from the event loop's thread.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -23,7 +24,10 @@ from qwenterm.host.deltas import Delta
 from qwenterm.host.requests import CompletionRequest, LoadRequest
 
 if TYPE_CHECKING:
-    from qwenterm.engine.generate import Context
+    # llama.cpp is not waited for when the host starts.
+    from qwenterm.engine.llama import Llama
+    from qwenterm.host.completion import Workbench
+    from qwenterm.host.worker import Worker
 
 State = Literal["empty", "loading", "ready", "error"]
 log = logging.getLogger("qwenterm.host")
@@ -43,7 +47,7 @@ class Status:
     load_seconds: float = 0.0
 
 
-class ModelSlot:
+class ResidentModel:
     """Holds at most one loaded model."""
 
     def __init__(self) -> None:
@@ -51,9 +55,8 @@ class ModelSlot:
         self.wanted: LoadRequest | None = None
         self.pending = 0
         self.answered = 0
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
-        self._context: Context | None = None
-        self._template = ""
+        self._worker: Worker | None = None
+        self._bench: Workbench | None = None
         self._last_active = time.monotonic()
         self._abandoned = threading.Event()
 
@@ -77,25 +80,29 @@ class ModelSlot:
         self._abandoned.set()
         self._abandoned = abandoned = threading.Event()
         self.status = Status("loading")
-        self._worker.submit(self._load, wanted, self.status, abandoned)
+        status = self.status
+        self._engine().order(lambda: self._load(wanted, status, abandoned), alone=True)
 
     def unload(self) -> None:
         """Free the model once the requests before this one are done."""
         self.wanted = None
         self._abandoned.set()
         self.status = Status("empty")
-        self._worker.submit(self._free)
+        if self._worker is not None:
+            self._worker.order(self._free, alone=True)
 
     def close(self) -> None:
         """Stop the worker; waiting requests are dropped."""
         self._abandoned.set()
-        self._worker.shutdown(wait=True, cancel_futures=True)
-        self._free()
+        if self._worker is not None:
+            self._worker.close()
+            self._free()
 
     async def complete(self, request: CompletionRequest) -> AsyncGenerator[Delta, None]:
         """Yield the deltas of one completion; closing the iterator cancels it.
 
-        Raises what `Completion` raises, and `UnavailableError` while no model is loaded.
+        Of several candidates each delta names its own. Raises what `Completion` raises, and
+        `UnavailableError` while no model is loaded.
         """
         if self.status.state != "ready":
             raise UnavailableError(self._why_not_ready())
@@ -104,29 +111,27 @@ class ModelSlot:
         cancelled = threading.Event()
 
         def put(item: Delta | BaseException | None) -> None:
-            loop.call_soon_threadsafe(queue.put_nowait, item)
+            with contextlib.suppress(RuntimeError):  # the loop has ended before the engine
+                loop.call_soon_threadsafe(queue.put_nowait, item)
 
-        def work() -> None:
-            try:
-                self._complete(request, put, cancelled)
-            except BaseException as error:
-                put(error)
-            else:
-                put(None)
+        def begin(candidate: int) -> None:
+            self._begin(request, candidate, put, cancelled.is_set)
 
         self.pending += 1
-        future = self._worker.submit(work)
+        open_answers = request.n
         try:
-            while True:
+            for candidate in range(request.n):
+                self._engine().order(partial(begin, candidate))
+            while open_answers:
                 item = await queue.get()
-                if item is None:
-                    return
                 if isinstance(item, BaseException):
                     raise item
-                yield item
+                if item is None:
+                    open_answers -= 1
+                else:
+                    yield item
         finally:
             cancelled.set()
-            future.cancel()
             self.pending -= 1
             self.answered += 1
             self._last_active = time.monotonic()
@@ -138,34 +143,39 @@ class ModelSlot:
             return self.status.message
         return "no model is loaded"
 
+    def _engine(self) -> Worker:
+        if self._worker is None:
+            from qwenterm.host.worker import Worker  # noqa: PLC0415 - loads llama.cpp
+
+            self._worker = Worker()
+        return self._worker
+
     # -- on the worker thread ------------------------------------------------------------------
 
-    def _complete(
+    def _begin(
         self,
         request: CompletionRequest,
-        put: Callable[[Delta], None],
-        cancelled: threading.Event,
+        candidate: int,
+        put: Callable[[Delta | BaseException | None], None],
+        cancelled: Callable[[], bool],
     ) -> None:
-        # Imported here because it loads llama.cpp, which the host does not wait for at its start.
-        from qwenterm.engine.generate import CancelledError  # noqa: PLC0415
-        from qwenterm.host.completion import Completion  # noqa: PLC0415
+        from qwenterm.host.completion import Completion  # noqa: PLC0415 - loads llama.cpp
 
-        context = self._context
-        if context is None:
-            raise UnavailableError("no model is loaded")
-        if cancelled.is_set():
-            return
         try:
-            Completion(context, self._template, request, put, cancelled.is_set).run()
-        except CancelledError:
-            log.info("cancelled")
+            scheduler = self._engine().scheduler
+            if self._bench is None or scheduler is None:
+                raise UnavailableError("no model is loaded")
+            if not cancelled():
+                completion = Completion(self._bench, request, put, cancelled, candidate)
+                scheduler.submit(completion.task(put))
+        except Exception as error:
+            put(error)
 
     def _load(self, wanted: LoadRequest, status: Status, abandoned: threading.Event) -> None:
         self._free()
         started = time.monotonic()
         try:
-            from qwenterm.engine.generate import Context  # noqa: PLC0415 - loads llama.cpp
-            from qwenterm.engine.llama import (  # noqa: PLC0415
+            from qwenterm.engine.llama import (  # noqa: PLC0415 - loads llama.cpp
                 Llama,
                 LoadCancelledError,
                 LoadParameters,
@@ -176,7 +186,7 @@ class ModelSlot:
                 return not abandoned.is_set()
 
             parameters = LoadParameters(
-                wanted.n_ctx, wanted.n_gpu_layers, wanted.threads, wanted.batch
+                wanted.n_ctx, wanted.n_gpu_layers, wanted.threads, wanted.batch, wanted.sequences
             )
             try:
                 llama = Llama(Path(wanted.path), parameters, progress)
@@ -193,7 +203,7 @@ class ModelSlot:
         if abandoned.is_set():
             llama.close()
             return
-        self._context, self._template = Context(llama), llama.chat_template
+        self._furnish(llama, wanted)
         status.n_ctx, status.n_params, status.size = llama.n_ctx, llama.n_params, llama.size
         status.gpu = llama.gpu
         status.load_seconds = round(time.monotonic() - started, 3)
@@ -202,7 +212,40 @@ class ModelSlot:
         status.state = "ready"
         log.info("loaded %s in %.1f s", wanted.path, status.load_seconds)
 
+    def _furnish(self, llama: Llama, wanted: LoadRequest) -> None:
+        """Build everything that requests share around a loaded model."""
+        from qwenterm.engine.checkpoints import (  # noqa: PLC0415 - loads llama.cpp
+            CheckpointStore,
+            ParkingStore,
+        )
+        from qwenterm.engine.sampling import GrammarCache  # noqa: PLC0415
+        from qwenterm.engine.schedule import Scheduler  # noqa: PLC0415
+        from qwenterm.engine.slots import Slots  # noqa: PLC0415
+        from qwenterm.engine.warm import WarmStore, fingerprint  # noqa: PLC0415
+        from qwenterm.host.completion import Workbench  # noqa: PLC0415
+        from qwenterm.host.token_log import TokenLog  # noqa: PLC0415
+
+        warm = None
+        if wanted.warm_folder and wanted.warm_mb:
+            folder = Path(wanted.warm_folder)
+            parameters = f"gpu={llama.gpu} recurrent={llama.recurrent}"
+            warm = WarmStore(folder, fingerprint(llama.path), parameters, wanted.warm_mb << 20)
+        memory = wanted.cache_mb << 20
+        # Checkpoints are small and save most; a parked conversation can be hundreds of megabytes.
+        store = CheckpointStore(memory // 2 if llama.recurrent else 0)
+        parking = ParkingStore(memory - memory // 2 if llama.recurrent else memory)
+        slots = Slots(llama, store, parking, warm)
+        scheduler = Scheduler(slots)
+        log_of_tokens = TokenLog(llama.vocabulary)
+        grammars = GrammarCache(llama.vocabulary)
+        self._bench = Workbench(slots, llama.chat_template, log_of_tokens, grammars, scheduler.pace)
+        self._engine().scheduler = scheduler
+
     def _free(self) -> None:
-        if self._context is not None:
-            self._context.llama.close()
-        self._context = None
+        bench, self._bench = self._bench, None
+        if self._worker is not None:
+            self._worker.scheduler = None
+        if bench is not None:
+            if bench.slots.warm is not None:
+                bench.slots.warm.close()
+            bench.slots.llama.close()

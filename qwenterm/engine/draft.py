@@ -1,0 +1,118 @@
+"""Drafting by lookup: what came after these words before probably comes after them again.
+
+Edits repeat most of a file, and answers repeat what was read. The next tokens are guessed from the
+conversation itself, and from texts that the caller expects to be repeated, and verified in one
+batch, so the output is what it would be without. `Pace` measures what a batch costs on this
+machine and says how long a guess pays, which may be not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+_GRAM = 3  # tokens that must agree before anything is guessed
+_RECENT = 4  # earlier places that are compared
+_COMPARED = 32  # tokens before a place that count for choosing among them
+_LENGTHS = (2, 4, 8, 16, 24)
+_REST = 24  # tokens without guesses after they did not pay
+
+
+class Pace:
+    """What evaluating a batch of one conversation costs, in seconds, as a line through two means.
+
+    `redo`: a wrong guess makes the right part of it be evaluated again (recurrent models).
+    """
+
+    def __init__(self, *, redo: bool) -> None:
+        self._redo = redo
+        self._single = 0.0
+        self._more = 0.0
+
+    def record(self, tokens: int, seconds: float) -> None:
+        """Take a measurement; batches as large as a prompt's say nothing about small ones."""
+        if tokens == 1:
+            self._single += (seconds - self._single) * (0.1 if self._single else 1.0)
+        elif tokens <= _LENGTHS[-1] + 1 and self._single:
+            slope = max(0.0, (seconds - self._single) / (tokens - 1))
+            self._more += (slope - self._more) * (0.1 if self._more else 1.0)
+
+    def best_length(self, chance: float, most: int) -> int:
+        """Return how many tokens to guess if each is right with `chance`; 0: none pays."""
+        if not self._single:
+            return 0
+        slope = self._more or self._single / 4
+        best, best_rate = 0, 1.05 / self._single
+        for length in _LENGTHS:
+            if length > most:
+                break
+            all_right = chance**length
+            expected = (1 - chance * all_right) / (1 - chance)
+            seconds = self._single + length * slope
+            if self._redo:
+                seconds += (1 - all_right) * slope * expected
+            if expected / seconds > best_rate:
+                best, best_rate = length, expected / seconds
+        return best
+
+
+class Drafter:
+    """Guesses for one generation; `texts` are token sequences that may be repeated."""
+
+    def __init__(self, pace: Pace, texts: Sequence[Sequence[int]] = ()) -> None:
+        self.drafted = self.accepted = 0
+        self._pace = pace
+        self._texts: list[Sequence[int]] = [*texts]
+        self._places: dict[tuple[int, ...], list[tuple[int, int]]] = {}
+        self._indexed = 0
+        self._right, self._wrong = 2.0, 1.0
+        self._rest = 0
+        for number, text in enumerate(texts, start=1):
+            self._index(number, text, 0)
+
+    def propose(self, tokens: list[int], most: int) -> list[int]:
+        """Return a guess of at most `most` tokens after the conversation `tokens`."""
+        if len(tokens) < _GRAM:
+            return []
+        self._index(0, tokens, self._indexed)
+        if self._rest > 0:
+            self._rest -= 1
+            return []
+        length = self._pace.best_length(self._right / (self._right + self._wrong), most)
+        if length == 0:
+            # Bad luck so far: the odds even out slowly, so that it is tried again some time.
+            self._right, self._wrong, self._rest = 2.0, 1.0, _REST
+            return []
+        place = self._longest(tokens)
+        if place is None:
+            return []
+        source = tokens if place[0] == 0 else self._texts[place[0] - 1]
+        return list(source[place[1] : place[1] + length])
+
+    def judge(self, drafted: int, accepted: int) -> None:
+        """Learn how a guess went."""
+        self.drafted += drafted
+        self.accepted += accepted
+        self._right = self._right * 0.9 + accepted
+        self._wrong = self._wrong * 0.9 + (accepted < drafted)
+
+    def _index(self, number: int, tokens: Sequence[int], start: int) -> None:
+        # The last tokens are left out, since nothing follows them yet.
+        for end in range(max(start, _GRAM), len(tokens)):
+            places = self._places.setdefault(tuple(tokens[end - _GRAM : end]), [])
+            places.append((number, end))
+            del places[:-_RECENT]
+        if number == 0:
+            self._indexed = max(start, len(tokens))
+
+    def _longest(self, tokens: list[int]) -> tuple[int, int] | None:
+        """Return the place after the longest earlier run of what the conversation ends with."""
+        best, longest = None, 0
+        for number, end in self._places.get(tuple(tokens[-_GRAM:]), ()):
+            source = tokens if number == 0 else self._texts[number - 1]
+            run = _GRAM
+            most = min(_COMPARED, end, len(tokens))
+            while run < most and tokens[-run - 1] == source[end - run - 1]:
+                run += 1
+            if run >= longest:
+                best, longest = (number, end), run
+        return best
