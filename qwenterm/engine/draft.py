@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-_GRAM = 3  # tokens that must agree before anything is guessed
+_GRAM = 4  # tokens that must agree before anything is guessed
 _RECENT = 4  # earlier places that are compared
 _COMPARED = 32  # tokens before a place that count for choosing among them
 _LENGTHS = (2, 4, 8, 16, 24)
