@@ -64,6 +64,9 @@ class HostSettings(Section):
     n_gpu_layers: int = Field(default=-1, ge=-1)
     threads: int = Field(default=0, ge=0)
     batch: int = Field(default=0, ge=0)
+    conversations: int = Field(default=4, ge=1, le=64)
+    cache_mb: int = Field(default=1024, ge=0)
+    disk_cache_mb: int = Field(default=1024, ge=0)
 
 
 class AgentSettings(Section):
@@ -75,7 +78,7 @@ class AgentSettings(Section):
     top_p: float = Field(default=0.9, gt=0, le=1)
     seed: int = 0
     guidance: Literal["auto", "on", "off"] = "auto"
-    thinking: bool = True
+    thinking: Literal["off", "low", "high"] = "high"
 
 
 class ToolsSettings(Section):
@@ -160,6 +163,12 @@ def data_directory(environ: Mapping[str, str] = os.environ) -> Path:
 def state_directory(environ: Mapping[str, str] = os.environ) -> Path:
     """Return the folder for logs and other state."""
     base = environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "qwenterm"
+
+
+def cache_directory(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder for what can be made again."""
+    base = environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "qwenterm"
 
 

@@ -91,6 +91,10 @@ def wanted(config: Config, model: ResolvedModel) -> lifecycle.Wanted:
         n_gpu_layers=host.n_gpu_layers,
         threads=host.threads,
         batch=host.batch,
+        sequences=host.conversations,
+        cache_mb=host.cache_mb,
+        warm_folder=str(configuration.cache_directory() / "prompts"),
+        warm_mb=host.disk_cache_mb,
         pinned=bool(host.context),
     )
 

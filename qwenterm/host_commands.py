@@ -99,6 +99,10 @@ def _serve(arguments: Sequence[str]) -> int:
         n_gpu_layers=plan.n_gpu_layers,
         threads=plan.threads,
         batch=plan.batch,
+        sequences=plan.sequences,
+        cache_mb=plan.cache_mb,
+        warm_folder=plan.warm_folder,
+        warm_mb=plan.warm_mb,
     )
 
     def announce(port: int) -> None:

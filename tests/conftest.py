@@ -25,6 +25,7 @@ def own_world() -> Iterator[Path]:
     patch = pytest.MonkeyPatch()
     patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
     patch.setenv("XDG_STATE_HOME", str(folder / "state"))
+    patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     patch.setenv("QWENTERM_RUNTIME_DIR", str(folder / "run"))
     for name in list(os.environ):
         # A model or server that the developer uses every day must not answer the tests.

@@ -262,7 +262,7 @@ def test_set_changes_one_value_and_nothing_else(file):
         ("endpoint.model", "7", "7"),
         ("model", "true", "true"),
         ("host.n_gpu_layers", "-1", -1),
-        ("agent.thinking", "false", False),
+        ("agent.thinking", "off", "off"),
         ("agent.top_p", "0.5", 0.5),
         ("models.sources", "['wheels']", ["wheels"]),
         ("agent.seed", "7", 7),

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from qwenterm.agent.answer import Answer, never, prepare, request
 from qwenterm.agent.dispatch import Outcome, dispatch
 from qwenterm.agent.guidance import EXAMPLE, Guide
+from qwenterm.agent.prediction import predicted_text
 from qwenterm.agent.prompt import (
     SCHEMA_PROMPT,
     repeated_text,
@@ -160,6 +161,7 @@ def _chat(runtime: Runtime, turn: _Turn) -> ChatRequest:
         seed=settings.seed + turn.resample + 7 * turn.repeats,
         max_tokens=settings.max_output_tokens,
         thinking=settings.thinking,
+        prediction=predicted_text(runtime),
     )
 
 
@@ -172,7 +174,7 @@ def _schema_chat(runtime: Runtime, schema: Mapping[str, Any]) -> ChatRequest:
         temperature=0.0,
         seed=settings.seed,
         max_tokens=settings.max_output_tokens,
-        thinking=False,
+        thinking="off",
         schema=schema,
     )
 

@@ -32,7 +32,8 @@ class ChatRequest:
     """One request; `tools` are OpenAI tool entries, `schema` constrains the answer.
 
     `allowed_tools` narrows which of the tools may be called, without a change of the prompt;
-    servers other than qwenterm's own host are not told, since many refuse it.
+    servers other than qwenterm's own host are not told, since many refuse it. `prediction` is text
+    that the answer probably repeats, for qwenterm's own host too.
     """
 
     messages: Sequence[Message]
@@ -43,8 +44,9 @@ class ChatRequest:
     top_p: float = 0.9
     seed: int | None = None
     max_tokens: int = 1024
-    thinking: bool = True
+    thinking: Literal["off", "low", "high"] = "high"
     schema: Mapping[str, Any] | None = None
+    prediction: str = ""
     continue_final: bool = False
 
 
@@ -178,13 +180,17 @@ class ChatClient:
         if request.schema is not None:
             schema = {"name": "answer", "schema": request.schema, "strict": True}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
-        if not request.thinking:
+        if request.thinking == "low":
+            body["reasoning_effort"] = "low"
+        if request.thinking == "off":
             body["chat_template_kwargs"] = {"enable_thinking": False}
         if request.continue_final:
             body["continue_final_message"] = True
             body["add_generation_prompt"] = False
         if self._extensions:
             body["return_progress"] = True
+            if request.prediction:
+                body["prediction"] = {"type": "content", "content": request.prediction}
         return body
 
     def _tool_choice(self, request: ChatRequest) -> Any:

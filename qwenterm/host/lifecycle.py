@@ -32,6 +32,9 @@ _MAX_SOCKET_PATH = 100
 class Wanted:
     """What the host should have loaded: a file, context in tokens, GPU layers, threads, chunk.
 
+    `sequences` conversations may be in the context at once. `cache_mb` bounds the states kept in
+    memory, `warm_mb` those in `warm_folder` on disk.
+
     `pinned`: the user named this context size, so a loaded model with another one is loaded anew;
     otherwise a size that was chosen to fit the memory of the moment stays.
     """
@@ -41,6 +44,10 @@ class Wanted:
     n_gpu_layers: int = -1
     threads: int = 0
     batch: int = 0
+    sequences: int = 4
+    cache_mb: int = 1024
+    warm_folder: str = ""
+    warm_mb: int = 0
     pinned: bool = False
 
 

@@ -193,7 +193,7 @@ async def test_a_request_says_all_that_was_asked_for():
         top_p=0.8,
         seed=4,
         max_tokens=99,
-        thinking=False,
+        thinking="off",
         schema={"type": "object"},
         continue_final=True,
     )

@@ -58,16 +58,21 @@ def test_nothing_evaluated_ahead_stays_in_the_conversation(llama):
 
 def test_a_recurrent_model_comes_back_from_wrong_guesses(hybrid_llama):
     """Its state cannot be cut, so each wrong guess must be undone from a copy."""
-    results = []
-    for draft in (False, True):
-        hybrid_llama.forget_all()
-        bench = Bench(hybrid_llama)
-        bench.scheduler.pace = fast_pace(redo=True)
-        pattern = bench.tokens("one two three four five six seven ") * 30
-        job = bench.run(pattern, 60, draft=draft, texts=(pattern[3:40],) if draft else ())
-        results.append(job)
-    plain, drafted = results
-    assert drafted.tokens == plain.tokens
+    prompt = Bench(hybrid_llama).tokens("one two three four five six seven ") * 9
+    hybrid_llama.forget_all()
+    plain = Bench(hybrid_llama).run(prompt, 60).tokens
+    # What it will say, with a word changed here and there: guesses right, then wrong.
+    expected = [5 if place % 9 == 8 else token for place, token in enumerate(plain)]
+    hybrid_llama.forget_all()
+    bench = Bench(hybrid_llama)
+    bench.scheduler.pace = fast_pace(redo=True)
+    job = bench.run(prompt, 60, draft=True, texts=([*prompt[-6:], *expected],))
+    assert job.tokens == plain
+    assert job.drafter.drafted > job.drafter.accepted > 10
+    # And the conversation goes on from the right state.
+    more = bench.run([*prompt, *plain, *prompt[:7]], 8).tokens
+    hybrid_llama.forget_all()
+    assert Bench(hybrid_llama).run([*prompt, *plain, *prompt[:7]], 8).tokens == more
 
 
 def test_guesses_stop_where_they_cost_more_than_they_bring():
