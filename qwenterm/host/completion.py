@@ -197,7 +197,10 @@ class Completion:
                 yield from self._end_thinking(generation)
             token = generation.draw(self._banned)
             if self._vocabulary.is_end(token):
-                break
+                if not request.ignore_eos or self._call is not None:
+                    break
+                self._banned |= {token}
+                continue
             count += 1
             self._banned = frozenset()
             piece = self._vocabulary.piece(token)

@@ -71,6 +71,18 @@ class ResidentModel:
         """Return the resident memory of this process."""
         return int(psutil.Process().memory_info().rss)
 
+    @property
+    def evaluated_tokens(self) -> int:
+        """Return the tokens that the loaded model has evaluated."""
+        scheduler = self._worker.scheduler if self._worker else None
+        return scheduler.counters.evaluated if scheduler else 0
+
+    @property
+    def cache_bytes(self) -> int:
+        """Return the memory that saved states take besides the context."""
+        slots = self._bench.slots if self._bench else None
+        return slots.checkpoints.size + slots.parking.size if slots else 0
+
     def load(self, wanted: LoadRequest) -> None:
         """Begin to load; nothing happens when exactly that is loaded or being loaded."""
         if wanted == self.wanted and self.status.state in ("ready", "loading"):

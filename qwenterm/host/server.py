@@ -124,6 +124,8 @@ class _Face:
                 "idle_seconds": round(slot.idle_seconds, 1),
                 "load_seconds": status.load_seconds,
                 "memory_bytes": slot.memory_bytes,
+                "evaluated_tokens": slot.evaluated_tokens,
+                "cache_bytes": slot.cache_bytes,
             }
         )
 
