@@ -78,11 +78,11 @@ class Drafter:
             self._rest -= 1
             return []
         length = self._pace.best_length(self._right / (self._right + self._wrong), most)
-        if length == 0:
+        if length == 0 and most >= _LENGTHS[0]:
             # Bad luck so far: the odds even out slowly, so that it is tried again some time.
             self._right, self._wrong, self._rest = 2.0, 1.0, _REST
             return []
-        place = self._longest(tokens)
+        place = self._longest(tokens) if length else None
         if place is None:
             return []
         source = tokens if place[0] == 0 else self._texts[place[0] - 1]

@@ -18,7 +18,7 @@ from qwenterm.core.errors import ContextFullError
 from qwenterm.engine.checkpoints import common_length
 from qwenterm.engine.draft import Pace
 from qwenterm.engine.generate import CancelledError, Evaluate, Output, Seat, Steps
-from qwenterm.engine.llama import DecodeError, NoRoomError, Span, State
+from qwenterm.engine.llama import MOST_OUTPUTS, DecodeError, NoRoomError, Span, State
 from qwenterm.engine.slots import Slot, Slots
 
 _SMALLEST_PIECE = 16
@@ -231,11 +231,13 @@ class Scheduler:
         reading = [running for running in inside if running.steps is None]
         room = self._llama.batch
         planned: list[tuple[_Running, Span]] = []
+        outputs = MOST_OUTPUTS - len(writing)
         for place, running in enumerate(writing):
             # Everybody after this one needs at least one token.
             most = room - (len(writing) - place - 1)
-            span = self._next_of_answer(running, most)
+            span = self._next_of_answer(running, most, outputs)
             planned.append((running, span))
+            outputs -= max(0, span.outputs - 1)
             room -= len(span.tokens)
         if writing:
             # Small pieces, so that those who are answering do not stand still for long.
@@ -248,9 +250,10 @@ class Scheduler:
                 room -= len(span.tokens)
         return planned
 
-    def _next_of_answer(self, running: _Running, most: int) -> Span:
+    def _next_of_answer(self, running: _Running, most: int, guesses: int) -> Span:
         slot, pending = running.seat.slot, running.pending
-        if running.guesses and (len(pending) > most or not self.slots.keep(slot)):
+        too_many = len(pending) > most or running.guesses > guesses
+        if running.guesses and (too_many or not self.slots.keep(slot)):
             del pending[len(pending) - running.guesses :]
             running.guesses = 0
         piece = pending[:most]

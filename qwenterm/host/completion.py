@@ -212,7 +212,7 @@ class Completion:
             self._thought += self._parser.thinking
             yield from self._take(generation, token)
             if step is _Step.OPENED:
-                generation.sampler.constrain(self._call_grammar)
+                yield from self._begin_call(generation)
             elif step is _Step.CLOSED:
                 generation.sampler.constrain(None)
                 if not request.parallel_tool_calls:
@@ -308,8 +308,14 @@ class Completion:
 
     def _open_call(self, generation: Generation) -> Steps:
         yield from self._force(generation, ("\n" if self._text else "") + OPEN)
+        yield from self._begin_call(generation)
+
+    def _begin_call(self, generation: Generation) -> Steps:
+        """Write what every call begins with, and let the grammar take over."""
         generation.sampler.constrain(self._call_grammar)
-        self._call = ""
+        # Without a space at its end: tokens begin with one.
+        self._call = self._syntax.opening.rstrip(" ")
+        yield from self._force(generation, self._call)
 
     def _close_call(self) -> None:
         text, self._call = self._call or "", None

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
+
+_APART = 0.045  # seconds: more than 20 times a second nobody sees
 
 Finish = Literal["stop", "length", "tool_calls"]
 
@@ -87,3 +91,31 @@ def call_entry(call: Call) -> dict[str, Any]:
         "type": "function",
         "function": {"name": call.name, "arguments": call.arguments},
     }
+
+
+class Joined:
+    """Hands on deltas, with text that comes in quick succession joined to one.
+
+    Each delta wakes the HTTP side, which takes its time from the cores that compute.
+    """
+
+    def __init__(self, put: Callable[[Delta | BaseException | None], None]) -> None:
+        self._put = put
+        self._held: Text | Thinking | None = None
+        self._last = 0.0
+
+    def put(self, item: Delta | BaseException | None) -> None:
+        """Take a delta, an error, or None for the end."""
+        held = self._held
+        if held is not None and type(item) is type(held) and isinstance(item, (Text, Thinking)):
+            item = type(held)(held.text + item.text)
+        elif held is not None:
+            self._put(held)
+        self._held = None
+        now = time.monotonic()
+        if isinstance(item, (Text, Thinking)) and now - self._last < _APART:
+            self._held = item
+            return
+        if isinstance(item, (Text, Thinking)):
+            self._last = now
+        self._put(item)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 import psutil
 
 from qwenterm.core.errors import QwentermError, UnavailableError
-from qwenterm.host.deltas import Delta
+from qwenterm.host.deltas import Delta, Joined
 from qwenterm.host.requests import CompletionRequest, LoadRequest
 
 if TYPE_CHECKING:
@@ -178,8 +178,9 @@ class ResidentModel:
             if self._bench is None or scheduler is None:
                 raise UnavailableError("no model is loaded")
             if not cancelled():
-                completion = Completion(self._bench, request, put, cancelled, candidate)
-                scheduler.submit(completion.task(put))
+                joined = Joined(put)
+                completion = Completion(self._bench, request, joined.put, cancelled, candidate)
+                scheduler.submit(completion.task(joined.put))
         except Exception as error:
             put(error)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import llama_cpp
 
 from tools.benchmarks.host import Answer, stream
 
@@ -61,8 +62,6 @@ class ChatCall:
     """`Llama.create_chat_completion` of llama-cpp-python, with the tokens that it evaluates."""
 
     def __init__(self, model: Path, *, n_ctx: int, threads: int) -> None:
-        import llama_cpp
-
         self.evaluated = 0
         self._llama: Any = llama_cpp.Llama(
             str(model), n_ctx=n_ctx, n_threads=threads, n_threads_batch=threads, verbose=False

@@ -5,39 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
-WORDS = [
-    "the",
-    "a",
-    "file",
-    "folder",
-    "value",
-    "function",
-    "returns",
-    "list",
-    "index",
-    "error",
-    "line",
-    "when",
-    "test",
-    "name",
-    "path",
-    "reads",
-    "writes",
-    "open",
-    "close",
-    "model",
-    "token",
-    "state",
-    "cache",
-    "first",
-    "last",
-    "none",
-    "each",
-    "other",
-    "before",
-    "after",
-    "under",
-]
+WORDS = """the a file folder value function returns list index error line when test name path
+reads writes open close model token state cache first last none each other before after under"""
 
 PLAIN = {"temperature": 0, "speculative.n_max": 0}
 
@@ -69,8 +38,8 @@ WRITE = {
 
 def words(count: int, seed: int) -> str:
     """Return text of about `count` tokens that no other seed shares."""
-    dice = random.Random(seed)
-    return " ".join(dice.choice(WORDS) for _ in range(count))
+    dice, choices = random.Random(seed), WORDS.split()
+    return " ".join(dice.choice(choices) for _ in range(count))
 
 
 def user(text: str) -> dict[str, Any]:
