@@ -65,18 +65,13 @@ class Completion:
         request: CompletionRequest,
         emit: Callable[[Delta], None],
         cancelled: Callable[[], bool],
-        candidate: int = 0,
     ) -> None:
-        """Render and check; `candidate` numbers the answers to one request.
-
-        Raises `InvalidRequestError`, and what `render` raises.
-        """
+        """Render and check; raises `InvalidRequestError`, and what `render` raises."""
         self._bench = bench
         self._vocabulary = bench.slots.llama.vocabulary
         self._request = request
         self._emit = emit
         self._cancelled = cancelled
-        self._candidate = candidate
         self._syntax: CallSyntax = recognise(bench.template)
         try:
             self._tools: Sequence[ToolSpec] = request.callable_tools()
@@ -155,12 +150,12 @@ class Completion:
             request.top_k,
             request.top_p,
             request.min_p,
-            seed + self._candidate,
+            seed,
         )
         generation = Generation(self._bench.slots, seat, output, sampling, self._drafter)
         begun = time.monotonic()
         try:
-            reason, count = yield from self._write(generation)
+            reason = yield from self._write(generation)
             generation.settle()
             # The slot may lack some of these tokens again, but they are what was written.
             written = [*self._prompt.tokens, *self._taken]
@@ -173,7 +168,7 @@ class Completion:
                 reason,
                 len(self._prompt.tokens),
                 self._cached,
-                count,
+                len(self._taken),
                 prompt_ms,
                 (time.monotonic() - begun) * 1000,
                 drafter.drafted if drafter else 0,
@@ -181,16 +176,15 @@ class Completion:
             )
         )
 
-    def _write(self, generation: Generation) -> Generator[Evaluate, Output, tuple[Finish, int]]:
+    def _write(self, generation: Generation) -> Generator[Evaluate, Output, Finish]:
         request = self._request
         limit = request.max_completion_tokens or request.max_tokens
         limit = limit or self._bench.slots.llama.n_ctx
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        count = 0
         reason: Finish = "stop"
         yield from self._require(generation)
         while True:
-            if count >= limit:
+            if len(self._taken) >= limit:
                 reason = "length"
                 break
             if self._thought_enough(limit):
@@ -201,7 +195,6 @@ class Completion:
                     break
                 self._banned |= {token}
                 continue
-            count += 1
             self._banned = frozenset()
             piece = self._vocabulary.piece(token)
             step = self._read(decoder.decode(piece), piece)
@@ -226,7 +219,7 @@ class Completion:
             self._emit_text(self._stops.finish())
         if self._calls and reason == "stop":
             reason = "tool_calls"
-        return reason, count
+        return reason
 
     def _take(self, generation: Generation, token: int) -> Steps:
         self._taken.append(token)

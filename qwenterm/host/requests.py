@@ -194,7 +194,6 @@ class CompletionRequest(Wire):
     continue_final_message: bool = False
     return_progress: bool = False
     ignore_eos: bool = False
-    n: int = Field(default=1, ge=1, le=8)
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high"] | None = None
     thinking_token_budget: int | None = Field(default=None, ge=0)
     prediction: Prediction | None = None

@@ -113,8 +113,7 @@ class ResidentModel:
     async def complete(self, request: CompletionRequest) -> AsyncGenerator[Delta, None]:
         """Yield the deltas of one completion; closing the iterator cancels it.
 
-        Of several candidates each delta names its own. Raises what `Completion` raises, and
-        `UnavailableError` while no model is loaded.
+        Raises what `Completion` raises, and `UnavailableError` while no model is loaded.
         """
         if self.status.state != "ready":
             raise UnavailableError(self._why_not_ready())
@@ -126,22 +125,13 @@ class ResidentModel:
             with contextlib.suppress(RuntimeError):  # the loop has ended before the engine
                 loop.call_soon_threadsafe(queue.put_nowait, item)
 
-        def begin(candidate: int) -> None:
-            self._begin(request, candidate, put, cancelled.is_set)
-
         self.pending += 1
-        open_answers = request.n
         try:
-            for candidate in range(request.n):
-                self._engine().order(partial(begin, candidate))
-            while open_answers:
-                item = await queue.get()
+            self._engine().order(partial(self._begin, request, put, cancelled.is_set))
+            while (item := await queue.get()) is not None:
                 if isinstance(item, BaseException):
                     raise item
-                if item is None:
-                    open_answers -= 1
-                else:
-                    yield item
+                yield item
         finally:
             cancelled.set()
             self.pending -= 1
@@ -167,7 +157,6 @@ class ResidentModel:
     def _begin(
         self,
         request: CompletionRequest,
-        candidate: int,
         put: Callable[[Delta | BaseException | None], None],
         cancelled: Callable[[], bool],
     ) -> None:
@@ -179,7 +168,7 @@ class ResidentModel:
                 raise UnavailableError("no model is loaded")
             if not cancelled():
                 joined = Joined(put)
-                completion = Completion(self._bench, request, joined.put, cancelled, candidate)
+                completion = Completion(self._bench, request, joined.put, cancelled)
                 scheduler.submit(completion.task(joined.put))
         except Exception as error:
             put(error)

@@ -18,7 +18,9 @@ COUNT = 64
 def decode(host: Host, model: Path, bench: str, threads: int, depth: int, pairs: int) -> dict:
     """Tokens per second while writing after `depth` tokens, free and inside a call."""
     story = [user(words(max(depth - 40, 8), depth) + "\nNow tell a very long story.")]
-    save = [user(words(max(depth - 150, 8), depth + 1) + "\nSave a long story in story.txt.")]
+    save = [
+        user(words(max(depth - 150, 8), depth + 1) + "\nSave a story of 300 words in story.txt.")
+    ]
     inside = {"tools": [WRITE], "tool_choice": "required"}
     rows: list[tuple[float, float, float]] = []
     for seed in range(pairs):

@@ -1,4 +1,4 @@
-"""`tools/eval/run everyday | calls | selftest`: ask, check, print, and keep the results as JSON."""
+"""Runs an evaluation: ask, check, print, and keep the results as JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tools.eval import calls, everyday, workspace
+from qwenterm import config as configuration
+from qwenterm.models.resolve import resolve
+from tools.eval import calls, everyday, hammer, schemas, workspace
 
 _RESULTS = Path(__file__).parent / "results"
 _LONGEST = 600
@@ -22,15 +24,19 @@ _LONGEST = 600
 def main() -> int:
     """Run what the arguments say; the exit status is 1 when the bar is missed."""
     parser = argparse.ArgumentParser(prog="tools/eval/run", description=__doc__)
-    parser.add_argument("what", choices=("everyday", "calls", "selftest"))
+    parser.add_argument("what", choices=("everyday", "calls", "schemas", "hammer", "selftest"))
     parser.add_argument("--only", action="append", default=[], metavar="NAME")
     parser.add_argument("--model", default="starter")
     parser.add_argument("--trace", action="store_true", help="print each step")
     parser.add_argument("--save", metavar="NAME", help="keep the result as results/NAME.json")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=30, help="of hammering")
+    parser.add_argument("--count", type=int, default=1000, help="of random schemas")
     options = parser.parse_args()
     if options.what == "selftest":
         return selftest()
+    if options.what in ("schemas", "hammer"):
+        return run_engine(options)
     rows = run_everyday(options) if options.what == "everyday" else run_calls(options)
     good = sum(row["ok"] for row in rows)
     seconds = sum(row["seconds"] for row in rows)
@@ -41,6 +47,20 @@ def main() -> int:
         (_RESULTS / f"{options.save}.json").write_text(json.dumps(summary, indent=1) + "\n")
     bar = 12 if options.what == "everyday" else 10
     return 0 if options.only or good >= bar else 1
+
+
+def run_engine(options: argparse.Namespace) -> int:
+    """Try the engine itself: random schemas, or two clients without mercy."""
+    path = Path(options.model)
+    if path.suffix != ".gguf":
+        path = resolve(configuration.load(flags={"model": options.model}), say=print).path
+    if options.what == "schemas":
+        problems = schemas.schemas(path, options.count, options.seed)
+        print(*problems, f"{options.count - len(problems)} of {options.count} right", sep="\n")
+        return bool(problems)
+    figures = hammer.hammer(path, options.minutes, options.seed)
+    print(json.dumps(figures, indent=1))
+    return bool(figures["problems"])
 
 
 def selftest() -> int:
