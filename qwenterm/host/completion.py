@@ -182,9 +182,10 @@ class Completion:
         limit = limit or self._bench.slots.llama.n_ctx
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         reason: Finish = "stop"
+        drawn = 0  # also what was taken back, so that a model that insists comes to an end
         yield from self._require(generation)
         while True:
-            if len(self._taken) >= limit:
+            if drawn >= limit:
                 reason = "length"
                 break
             if self._thought_enough(limit):
@@ -195,6 +196,7 @@ class Completion:
                     break
                 self._banned |= {token}
                 continue
+            drawn += 1
             self._banned = frozenset()
             piece = self._vocabulary.piece(token)
             step = self._read(decoder.decode(piece), piece)
@@ -203,15 +205,17 @@ class Completion:
                 yield from self._steer(generation, token)
                 continue
             self._thought += self._parser.thinking
-            yield from self._take(generation, token)
+            self._taken.append(token)
+            over = step is _Step.CLOSED and not request.parallel_tool_calls
+            if over or step is _Step.STOPPED or len(self._taken) >= limit:
+                # The last token is evaluated with the next prompt.
+                reason = "stop" if over or step is _Step.STOPPED else "length"
+                break
+            yield from generation.take(token)
             if step is _Step.OPENED:
                 yield from self._begin_call(generation)
             elif step is _Step.CLOSED:
                 generation.sampler.constrain(None)
-                if not request.parallel_tool_calls:
-                    break
-            elif step is _Step.STOPPED:
-                break
             yield from self._require(generation)
         if self._call is None:
             for part in self._parser.finish():
@@ -220,10 +224,6 @@ class Completion:
         if self._calls and reason == "stop":
             reason = "tool_calls"
         return reason
-
-    def _take(self, generation: Generation, token: int) -> Steps:
-        self._taken.append(token)
-        yield from generation.take(token)
 
     def _force(self, generation: Generation, text: str) -> Steps:
         tokens = self._vocabulary.tokenize(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ class Worker:
         self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
+        # The engine's thread must not wait 5 ms for the HTTP side after each token.
+        sys.setswitchinterval(0.0005)
         self._thread.start()
 
     def order(self, run: Callable[[], None], *, alone: bool = False) -> None:
