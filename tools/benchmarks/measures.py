@@ -82,7 +82,8 @@ def session(ask: Ask, evaluated: Callable[[list[Answer]], int], *, tools: bool) 
 
     def turn(**more: Any) -> Answer:
         nonlocal seconds
-        answer = ask(messages, max_tokens=48, temperature=0, **more)
+        # Without guesses, which would count as evaluated here and nowhere else.
+        answer = ask(messages, max_tokens=48, **PLAIN, **more)
         answers.append(answer)
         seconds += answer.last
         message: dict[str, Any] = {"role": "assistant", "content": answer.text}
@@ -113,7 +114,10 @@ def by_timings(answers: list[Answer]) -> int:
 
 
 def sessions(host: Host, model: Path, server: str, threads: int, n_ctx: int, tools: bool) -> dict:
-    """Run the session here, on llama-server and through llama-cpp-python's chat call."""
+    """Run the session here, on llama-server and through llama-cpp-python's chat call.
+
+    The chat call gets it without tools, since it has no calls with these models' templates.
+    """
     before = host.status()["evaluated_tokens"]
     rows = {
         "qwenterm": session(

@@ -32,7 +32,10 @@ class LlamaServer:
             port = probe.getsockname()[1]
         self._command = [program, "-m", str(model), "-c", str(n_ctx), "-t", str(threads)]
         self._command += ["--host", "127.0.0.1", "--port", str(port), "--jinja", "-np", "1"]
-        self._http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=600)
+        # It closes a connection after an answer, so each request takes a new one.
+        self._http = httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", timeout=600, headers={"Connection": "close"}
+        )
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> LlamaServer:
