@@ -272,6 +272,13 @@ def test_what_matters_least_leaves_a_narrow_status_line():
         assert "reading 50%" in line.plain and "ask" in line.plain
 
 
+def test_the_speed_stays_in_a_terminal_of_eighty_columns():
+    """A fast answer after a well-reused prompt makes long numbers; people look for the speed."""
+    facts = Facts("qwen2.5-coder-0.5b-instruct-q4_k_m.gguf", PermissionMode.ASK)
+    facts.take(events.Usage(11_072, 10_019, 400, 1, 2))
+    assert compose_line(facts, 78, 0).plain.endswith(" · 11,072 tokens · 200 tok/s")
+
+
 def test_a_model_file_is_named_shortly():
     facts = Facts("/models/qwen2.5-coder-0.5b-instruct-q4_k_m.gguf", PermissionMode.ASK)
     assert "ask · qwen2.5-coder-0.5b-inst…" in compose_line(facts, 80, 0).plain

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from textual.content import Content
@@ -75,20 +76,28 @@ class Facts:
 def compose_line(facts: Facts, width: int, now: float) -> Content:
     """Return the line; in a narrow terminal, what matters least is left out."""
     left = _left(facts, now)
+    right, gap = Content(""), width
     mode = Content.styled(facts.mode.value, _MODE_STYLES[facts.mode])
-    muted = [_short(facts.model)]
-    if facts.prompt:
-        reused = f", {facts.cached:,} reused" if facts.cached else ""
-        muted.append(f"{facts.prompt:,} tokens{reused}")
-    if facts.speed:
-        muted.append(f"{facts.speed:.0f} tok/s")
-    while True:
+    for muted in _shorter_and_shorter(facts):
         parts = [mode, *(Content.styled(part, "$foreground 60%") for part in muted)]
         right = Content(" · ").join(parts)
         gap = width - left.cell_length - right.cell_length
-        if gap >= 2 or not muted:
-            return Content.assemble(left, " " * max(1, gap), right)
-        muted.pop()
+        if gap >= 2:
+            break
+    return Content.assemble(left, " " * max(1, gap), right)
+
+
+def _shorter_and_shorter(facts: Facts) -> Iterator[list[str]]:
+    """Yield what stands beside the mode, whole at first; the last is empty."""
+    name = _short(facts.model)
+    speed = [f"{facts.speed:.0f} tok/s"] if facts.speed else []
+    tokens = [f"{facts.prompt:,} tokens"] if facts.prompt else []
+    if facts.prompt and facts.cached:
+        yield [name, f"{tokens[0]}, {facts.cached:,} reused", *speed]
+    yield [name, *tokens, *speed]
+    yield [name, *tokens]
+    yield [name]
+    yield []
 
 
 def _short(model: str) -> str:
