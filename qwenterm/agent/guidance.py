@@ -17,7 +17,7 @@ from qwenterm.core.types import Message
 # Two messages in the constant beginning: without them a small model lists files for "hello".
 EXAMPLE = (Message("user", "hi"), Message("assistant", "Hello! What can I do for you?"))
 
-_CHANGING_TOOLS = frozenset({"write", "edit"})
+CHANGING_TOOLS = frozenset({"write", "edit"})
 _MOST_PUSHES = 5
 _MOST_BLOCKED = 3
 _MOST_NAMED = 2
@@ -171,16 +171,16 @@ class Guide:
         return found[:_MOST_NAMED]
 
     def allowed(self, tools: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the tools that may be called now, empty for all of them.
+        """Return which of the tools may be called now.
 
         A question changes nothing, git knows nothing of what has no word about git in it, and a
         tool that was called twice with the same arguments had its chance.
         """
         if not self.active:
-            return ()
+            return tools
         out = self.blocked | self.kept_out
         if self.asks:
-            out |= _CHANGING_TOOLS
+            out |= CHANGING_TOOLS
         if not _WORDS_ABOUT_GIT.search(self.prompt):
             out.add("git")
         return tuple(name for name in tools if name not in out)

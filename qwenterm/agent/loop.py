@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from qwenterm.agent.answer import Answer, never, prepare, request
 from qwenterm.agent.dispatch import Outcome, dispatch
-from qwenterm.agent.guidance import EXAMPLE, Guide
+from qwenterm.agent.existing import path_values
+from qwenterm.agent.guidance import CHANGING_TOOLS, EXAMPLE, Guide
 from qwenterm.agent.prediction import predicted_text
 from qwenterm.agent.prompt import (
     SCHEMA_PROMPT,
@@ -32,7 +33,7 @@ from qwenterm.core.errors import (
     QwentermError,
 )
 from qwenterm.core.events import Event, Notice, TurnEnded, TurnStarted
-from qwenterm.core.types import Message, ToolCall
+from qwenterm.core.types import Message, PermissionMode, ToolCall
 
 _RESAMPLING_TEMPERATURE = 0.8
 _MOST_REPEATS = 2
@@ -146,6 +147,7 @@ def _sent_back(turn: _Turn, answer: Answer) -> bool:
 
 def _chat(runtime: Runtime, turn: _Turn) -> ChatRequest:
     settings = runtime.settings
+    allowed = _allowed(runtime, turn)
     choice: Literal["auto", "none", "required"] = "auto"
     if _last(runtime, turn) or turn.guide.answers_input:
         choice = "none"
@@ -155,7 +157,8 @@ def _chat(runtime: Runtime, turn: _Turn) -> ChatRequest:
         messages=list(runtime.history),
         tools=tool_definitions(list(runtime.tools.values())),
         tool_choice=choice,
-        allowed_tools=turn.guide.allowed(tuple(runtime.tools)) if choice != "none" else (),
+        allowed_tools=allowed if choice != "none" else (),
+        values=path_values(runtime, turn.guide) if choice != "none" else {},
         temperature=_RESAMPLING_TEMPERATURE if turn.resample else settings.temperature,
         top_p=settings.top_p,
         seed=settings.seed + turn.resample + 7 * turn.repeats,
@@ -163,6 +166,14 @@ def _chat(runtime: Runtime, turn: _Turn) -> ChatRequest:
         thinking=settings.thinking,
         prediction=predicted_text(runtime),
     )
+
+
+def _allowed(runtime: Runtime, turn: _Turn) -> tuple[str, ...]:
+    """Return the tools that may be called now; what the mode refuses anyway is left out."""
+    tools = tuple(runtime.tools)
+    if runtime.mode is PermissionMode.PLAN:
+        tools = tuple(name for name in tools if name not in CHANGING_TOOLS)
+    return turn.guide.allowed(tools)
 
 
 def _schema_chat(runtime: Runtime, schema: Mapping[str, Any]) -> ChatRequest:

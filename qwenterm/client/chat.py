@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -32,7 +32,8 @@ class ChatRequest:
     """One request; `tools` are OpenAI tool entries, `schema` constrains the answer.
 
     `allowed_tools` narrows which of the tools may be called, without a change of the prompt;
-    servers other than qwenterm's own host are not told, since many refuse it. `prediction` is text
+    servers other than qwenterm's own host are not told, since many refuse it. `values` are all that
+    an argument of an allowed tool may be, by tool and name. `prediction` is text
     that the answer probably repeats, for qwenterm's own host too.
     """
 
@@ -40,6 +41,9 @@ class ChatRequest:
     tools: Sequence[Mapping[str, Any]] = ()
     tool_choice: Literal["auto", "none", "required"] = "auto"
     allowed_tools: Sequence[str] = ()
+    values: Mapping[str, Mapping[str, Sequence[str]]] = field(
+        default_factory=dict[str, Mapping[str, Sequence[str]]]
+    )
     temperature: float = 0.2
     top_p: float = 0.9
     seed: int | None = None
@@ -198,9 +202,14 @@ class ChatClient:
         narrowed = self._extensions and request.allowed_tools and request.tool_choice != "none"
         if not narrowed:
             return request.tool_choice
-        names = [{"type": "function", "function": {"name": name}} for name in request.allowed_tools]
+        tools: list[dict[str, Any]] = []
+        for name in request.allowed_tools:
+            function: dict[str, Any] = {"name": name}
+            if name in request.values:
+                function["values"] = request.values[name]
+            tools.append({"type": "function", "function": function})
         mode = request.tool_choice
-        return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": names}}
+        return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
 
 
 def to_wire(message: Message) -> dict[str, Any]:

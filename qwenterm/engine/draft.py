@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 _GRAM = 4  # tokens that must agree before anything is guessed
-_RECENT = 4  # earlier places that are compared
+_RECENT = 32  # earlier places that are compared
 _COMPARED = 32  # tokens before a place that count for choosing among them
 _LENGTHS = (2, 4, 8, 16, 24)
 _REST = 24  # tokens without guesses after they did not pay
@@ -64,6 +64,9 @@ class Drafter:
         self._texts: list[Sequence[int]] = [*texts]
         self._places: dict[tuple[int, ...], list[tuple[int, int]]] = {}
         self._indexed = 0
+        # Where in the source the text goes on, and the length of the conversation at that point.
+        self._cursor: tuple[int, int] | None = None
+        self._seen = 0
         self._right, self._wrong = 2.0, 1.0
         self._rest = 0
         for number, text in enumerate(texts, start=1):
@@ -82,11 +85,11 @@ class Drafter:
             # Bad luck so far: the odds even out slowly, so that it is tried again some time.
             self._right, self._wrong, self._rest = 2.0, 1.0, _REST
             return []
-        place = self._longest(tokens) if length else None
+        place = (self._followed(tokens) or self._longest(tokens)) if length else None
         if place is None:
             return []
-        source = tokens if place[0] == 0 else self._texts[place[0] - 1]
-        return list(source[place[1] : place[1] + length])
+        self._cursor, self._seen = place, len(tokens)
+        return list(self._source(place[0], tokens)[place[1] : place[1] + length])
 
     def judge(self, drafted: int, accepted: int) -> None:
         """Learn how a guess went."""
@@ -94,6 +97,24 @@ class Drafter:
         self.accepted += accepted
         self._right = self._right * 0.9 + accepted
         self._wrong = self._wrong * 0.9 + (accepted < drafted)
+
+    def _source(self, number: int, tokens: Sequence[int]) -> Sequence[int]:
+        return tokens if number == 0 else self._texts[number - 1]
+
+    def _followed(self, tokens: list[int]) -> tuple[int, int] | None:
+        """Return the place in the source that was copied last, if the text still follows it.
+
+        In a file of functions that look alike, the words alone would lead to any of them.
+        """
+        if self._cursor is None:
+            return None
+        number, place = self._cursor
+        new = tokens[self._seen :]
+        end = place + len(new)
+        source = self._source(number, tokens)
+        if list(source[place:end]) == new and end < len(source):
+            return number, end
+        return None
 
     def _index(self, number: int, tokens: Sequence[int], start: int) -> None:
         # The last tokens are left out, since nothing follows them yet.
@@ -105,10 +126,20 @@ class Drafter:
             self._indexed = max(start, len(tokens))
 
     def _longest(self, tokens: list[int]) -> tuple[int, int] | None:
-        """Return the place after the longest earlier run of what the conversation ends with."""
+        """Return the place after the longest earlier run of what the conversation ends with.
+
+        Of several, the next one after what was copied last: a changed line is left behind there.
+        """
         best, longest = None, 0
-        for number, end in self._places.get(tuple(tokens[-_GRAM:]), ()):
-            source = tokens if number == 0 else self._texts[number - 1]
+        places = self._places.get(tuple(tokens[-_GRAM:]), ())
+        if self._cursor is not None:
+            copied, where = self._cursor
+            places = sorted(
+                places,
+                key=lambda place: (place[0] == copied and place[1] >= where, -place[1]),
+            )
+        for number, end in places:
+            source = self._source(number, tokens)
             run = _GRAM
             most = min(_COMPARED, end, len(tokens))
             while run < most and tokens[-run - 1] == source[end - run - 1]:

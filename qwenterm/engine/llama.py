@@ -33,6 +33,10 @@ class LoadCancelledError(Exception):
     """The progress callback asked to stop loading."""
 
 
+class MemoryShortageError(Exception):
+    """There is no memory for the context; the model was freed again."""
+
+
 class DecodeError(Exception):
     """llama_decode failed; `code` is its return value."""
 
@@ -89,8 +93,8 @@ class Llama:
     ) -> None:
         """Load `path`; `progress` gets 0..1 and returns False to stop.
 
-        Raises `UnavailableError` when llama.cpp cannot load the file or allocate the context,
-        `LoadCancelledError` when `progress` said so.
+        Raises `UnavailableError` when llama.cpp cannot load the file, `MemoryShortageError` when
+        it cannot allocate the context, `LoadCancelledError` when `progress` said so.
         """
         self.path = path
         self.gpu = gpu_supported() and parameters.n_gpu_layers != 0
@@ -129,10 +133,7 @@ class Llama:
         self._context = self._new_context(parameters)
         if not self._context:
             lib.llama_model_free(self._model)
-            raise UnavailableError(
-                f"{path}: no memory for a context of {parameters.n_ctx} tokens; "
-                "lower `host.context` in the configuration"
-            )
+            raise MemoryShortageError
         self._memory = lib.llama_get_memory(self._context)
         self.n_ctx = int(lib.llama_n_ctx(self._context))
         self._buffers = _BatchBuffers(self.batch, self.sequences + 1)

@@ -7,7 +7,7 @@ the field.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -116,6 +116,19 @@ class NamedFunction(Wire):
     name: str
 
 
+class NarrowedFunction(NamedFunction):
+    """A function that may be called; `values` are all that some of its arguments may be."""
+
+    values: dict[str, tuple[str, ...]] = {}
+
+
+class NarrowedChoice(Wire):
+    """One of the tools that may be called."""
+
+    type: Literal["function"] = "function"
+    function: NarrowedFunction
+
+
 class NamedChoice(Wire):
     """A `tool_choice` that names a function."""
 
@@ -127,7 +140,7 @@ class AllowedTools(Wire):
     """The tools that may be called at the moment, of all that the prompt names."""
 
     mode: Literal["auto", "required"] = "auto"
-    tools: tuple[NamedChoice, ...] = Field(min_length=1)
+    tools: tuple[NarrowedChoice, ...] = Field(min_length=1)
 
 
 class AllowedChoice(Wire):
@@ -244,11 +257,12 @@ class CompletionRequest(Wire):
             if not specs:
                 raise ValueError(f"tool_choice: there is no tool named {name!r}")
         elif isinstance(self.tool_choice, AllowedChoice):
-            names = {choice.function.name for choice in self.tool_choice.allowed_tools.tools}
-            unknown = names - {spec.name for spec in specs}
+            allowed = [choice.function for choice in self.tool_choice.allowed_tools.tools]
+            values = {function.name: function.values for function in allowed}
+            unknown = set(values) - {spec.name for spec in specs}
             if unknown:
                 raise ValueError(f"tool_choice: there is no tool named {min(unknown)!r}")
-            specs = [spec for spec in specs if spec.name in names]
+            specs = [_narrowed(spec, values[spec.name]) for spec in specs if spec.name in values]
         elif self.tool_choice == "required" and not specs:
             raise ValueError("tool_choice: required, but there are no tools")
         return specs
@@ -260,6 +274,18 @@ class CompletionRequest(Wire):
         if isinstance(choice, AllowedChoice):
             return choice.allowed_tools.mode == "required"
         return choice == "required" or isinstance(choice, NamedChoice)
+
+
+def _narrowed(tool: ToolSpec, values: Mapping[str, tuple[str, ...]]) -> ToolSpec:
+    """Return the tool with some arguments limited to the given values."""
+    if not values:
+        return tool
+    properties = dict(cast("Mapping[str, Any]", tool.parameters.get("properties") or {}))
+    for name, allowed in values.items():
+        if name not in properties or not allowed:
+            raise ValueError(f"tool_choice: {tool.name} has no argument {name!r} to limit so")
+        properties[name] = {**properties[name], "enum": list(allowed)}
+    return ToolSpec(tool.name, {**tool.parameters, "properties": properties})
 
 
 class LoadRequest(Wire):

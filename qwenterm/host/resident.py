@@ -22,6 +22,7 @@ import psutil
 from qwenterm.core.errors import QwentermError, UnavailableError
 from qwenterm.host.deltas import Delta, Joined
 from qwenterm.host.requests import CompletionRequest, LoadRequest
+from qwenterm.host.room import check_room, shortage
 
 if TYPE_CHECKING:
     # llama.cpp is not waited for when the host starts.
@@ -181,7 +182,11 @@ class ResidentModel:
                 Llama,
                 LoadCancelledError,
                 LoadParameters,
+                MemoryShortageError,
+                gpu_supported,
             )
+
+            check_room(wanted, gpu=gpu_supported() and wanted.n_gpu_layers != 0)
 
             def progress(fraction: float) -> bool:
                 status.progress = fraction
@@ -194,6 +199,8 @@ class ResidentModel:
                 llama = Llama(Path(wanted.path), parameters, progress)
             except LoadCancelledError:
                 return
+            except MemoryShortageError:
+                raise shortage(wanted) from None
         except QwentermError as error:
             status.state, status.message = "error", str(error)
             log.error("load: %s", error)

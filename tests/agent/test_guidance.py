@@ -135,7 +135,7 @@ def test_a_look_by_shell_is_no_change():
 
 def test_a_large_model_is_left_alone():
     guide = Guide(False, "Fix the bug in app.py.")
-    assert guide.allowed(("read", "write")) == ()
+    assert guide.allowed(("read", "write")) == ("read", "write")
     assert not guide.demand
     assert not guide.sends_back("You can use sed.", whole=True)
     assert guide.after_result("read", "", "x", error=False, done=False) == ""

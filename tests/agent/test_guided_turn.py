@@ -3,6 +3,7 @@
 from qwenterm.client import ChatClient, ChatText
 from qwenterm.core import events
 from qwenterm.core.errors import ConnectionLostError
+from qwenterm.core.types import PermissionMode
 from qwenterm.host.requests import CompletionRequest
 from tests.stubs.scripted_model import call, text
 from tests.stubs.turns import consistent, of, turn
@@ -69,3 +70,33 @@ async def test_a_retry_after_a_lost_host_is_a_request_that_the_host_takes(build)
     await client.aclose()
     assert not CompletionRequest.model_validate(body).must_call
     assert list(CompletionRequest.model_validate(body).callable_tools()) == []
+
+
+async def test_a_small_model_reads_only_what_is_there(build, workspace):
+    """It reads `src/main.py` because there mostly is one, and loses a step for each guess."""
+    (workspace / "deep").mkdir()
+    (workspace / "deep" / "two.txt").write_text("two\n")
+    (workspace / ".git").mkdir(exist_ok=True)
+    (workspace / ".git" / "config").write_text("")
+    runtime = build(call("read", path="deep/two.txt"), text("It is two."), guidance="on")
+    await turn(runtime, "What is in the file two?")
+    values = runtime.model.requests[0].values
+    assert {"deep/two.txt", "one.txt"} <= set(values["read"]["path"])
+    assert not any(name.startswith(".git/") for name in values["read"]["path"])
+    assert "write" not in values
+
+
+async def test_a_path_elsewhere_is_left_as_it_is_meant(build):
+    """The policy decides about a file outside; the grammar must not turn it into another one."""
+    runtime = build(text("No."), text("No."), guidance="on")
+    await turn(runtime, "What is in /etc/hostname?")
+    assert not runtime.model.requests[0].values
+
+
+async def test_planning_leaves_the_changing_tools_out_for_every_model(build):
+    """What the mode refuses anyway costs a step, and a reader's trust in the plan."""
+    runtime = build(text("A plan."), mode=PermissionMode.PLAN)
+    await turn(runtime, "Rename everything.")
+    allowed = runtime.model.requests[0].allowed_tools
+    assert "read" in allowed
+    assert not {"write", "edit"} & set(allowed)

@@ -100,3 +100,28 @@ def test_the_place_with_the_longest_agreement_is_followed():
 def test_a_text_that_is_expected_is_guessed_from():
     drafter = Drafter(fast_pace(), [[1, 2, 3, 4, 5, 6, 7]])
     assert drafter.propose([100, 1, 2, 3, 4], 2) == [5, 6]
+
+
+def test_functions_that_look_alike_are_not_confused():
+    """Most files repeat their own phrases; only what was copied before tells which comes next."""
+    lines = [[1, 2, 3, 4, 5, 100 + number, 6, 7, 8, 9] for number in range(60)]
+    source = [token for line in lines for token in line]
+    written = list(source)
+    written[250] = 99  # a changed line
+    pace = Pace(redo=False)
+    pace.record(1, 0.030)
+    pace.record(9, 0.070)
+    drafter = Drafter(pace)
+    tokens = [*source, 50, 51, *written[:10]]
+    done, batches = 10, 0
+    while done < len(written):
+        guess = drafter.propose(tokens, min(24, len(written) - done - 1))
+        right = 0
+        while right < len(guess) and guess[right] == written[done + right]:
+            right += 1
+        drafter.judge(len(guess), right)
+        tokens += written[done : done + right + 1]
+        done += right + 1
+        batches += 1
+    assert batches < len(written) / 8
+    assert drafter.accepted > 0.9 * drafter.drafted

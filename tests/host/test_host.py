@@ -9,7 +9,9 @@ import stat
 import httpx
 import pytest
 
-from qwenterm.core.errors import UnavailableError
+from qwenterm.client import ChatClient, ChatRequest
+from qwenterm.core.errors import ContextFullError, UnavailableError
+from qwenterm.core.types import Message
 from qwenterm.host import lifecycle
 
 SHELL = {
@@ -289,6 +291,39 @@ async def test_a_file_that_is_no_model_is_reported_with_its_name(tmp_path):
     with pytest.raises(UnavailableError, match=r"broken\.gguf"):
         await ensure(directory, broken)
     await lifecycle.stop(directory)
+
+
+async def test_a_context_too_large_for_the_memory_says_what_would_fit(tmp_path, tiny_model):
+    """The kernel grants any memory and then ends some process; the user would never know why."""
+    directory = private(tmp_path / "run")
+    asked = lifecycle.Wanted(str(tiny_model), n_ctx=100_000_000)
+    with pytest.raises(UnavailableError) as raised:
+        await lifecycle.ensure(
+            asked,
+            directory=directory,
+            log=directory / "host.log",
+            idle_seconds=60,
+            progress=lambda _fraction: None,
+        )
+    assert tiny_model.name in str(raised.value)
+    assert "100,000,000 tokens" in str(raised.value)
+    assert "tokens would fit: lower `host.context`" in str(raised.value)
+    # The host lives on and takes a smaller one.
+    await ensure(directory, tiny_model)
+    await lifecycle.stop(directory)
+
+
+async def test_an_answer_at_the_end_of_the_context_ends_as_a_full_context(host):
+    """The agent makes room and goes on; an answer cut in silence would be taken for a whole one."""
+    story = "once upon a time " * 500
+    chat = ChatClient("http://host/v1", socket=lifecycle.socket_path(host), extensions=True)
+    messages = [Message("user", f"{story}\nWrite a long story of many pages.")]
+    try:
+        with pytest.raises(ContextFullError):
+            async for _ in chat.stream(ChatRequest(messages, max_tokens=2000, temperature=1.2)):
+                pass
+    finally:
+        await chat.aclose()
 
 
 def test_the_socket_is_for_its_user_only(host):

@@ -138,11 +138,18 @@ def drafting(host: Host, pairs: int) -> dict:
     before = code(200)
     lines = before.split("\n")
     order = "Write the whole file again with these three lines changed and nothing else:\n"
-    for number in (20, 100, 180):
-        order += f"line {number + 1} becomes: {lines[number]}  # changed\n"
-    messages = [user(f"This is steps.py:\n```python\n{before}\n```\n{order}")]
-    begun = {"role": "assistant", "content": "```python\n" + "\n".join(lines[:6])}
-    body = {"temperature": 0, "max_tokens": 900, "continue_final_message": True}
+    written = [number for number, line in enumerate(lines) if len(line) > 30]
+    for number in (written[5], written[len(written) // 2], written[-5]):
+        order += f"the line `{lines[number]}` becomes `{lines[number]}  # changed`\n"
+    messages = [user(f"This is wrap.py:\n```python\n{before}\n```\n{order}")]
+    begun = {"role": "assistant", "content": "```python\n" + "\n".join(lines[:4])}
+    body = {
+        "temperature": 0,
+        "max_tokens": 4000,
+        "stop": ["\n```"],
+        "continue_final_message": True,
+        "prediction": {"type": "content", "content": before},
+    }
     rows: list[dict[str, Any]] = []
     for _ in range(pairs):
         plain = host.ask([*messages, begun], **{**body, "speculative.n_max": 0})
@@ -154,6 +161,7 @@ def drafting(host: Host, pairs: int) -> dict:
                 "ratio": drafted.decode_rate / plain.decode_rate,
                 "same": plain.text == drafted.text,
                 "tokens": plain.timings["predicted_n"],
+                "changed": plain.text.count("# changed"),
                 "accepted": drafted.timings["draft_n_accepted"],
                 "guessed": drafted.timings["draft_n"],
             }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import random
+import textwrap
 from typing import Any
 
 WORDS = """the a file folder value function returns list index error line when test name path
@@ -53,14 +55,8 @@ def system(text: str) -> dict[str, Any]:
 
 
 def code(lines: int) -> str:
-    """Return a Python file of that many lines."""
-    parts: list[str] = []
-    for number in range(lines // 4):
-        parts.append(f"def step_{number}(value, factor={number % 7}):")
-        parts.append(f"    total = value * factor + {number * 13 % 101}")
-        parts.append(f"    return total - {number * 5 % 17}")
-        parts.append("")
-    return "\n".join(parts)
+    """Return the first lines of a Python file that everybody has."""
+    return "\n".join(inspect.getsource(textwrap).split("\n")[:lines])
 
 
 SESSION = [
