@@ -9,7 +9,7 @@ import stat
 import httpx
 import pytest
 
-from qwenterm.client import ChatClient, ChatRequest
+from qwenterm.client import ChatClient, ChatRequest, ChatText
 from qwenterm.core.errors import ContextFullError, UnavailableError
 from qwenterm.core.types import Message
 from qwenterm.host import lifecycle
@@ -315,15 +315,17 @@ async def test_a_context_too_large_for_the_memory_says_what_would_fit(tmp_path, 
 
 async def test_an_answer_at_the_end_of_the_context_ends_as_a_full_context(host):
     """The agent makes room and goes on; an answer cut in silence would be taken for a whole one."""
-    story = "once upon a time " * 500
+    story = "once upon a time " * 490
     chat = ChatClient("http://host/v1", socket=lifecycle.socket_path(host), extensions=True)
     messages = [Message("user", f"{story}\nWrite a long story of many pages.")]
+    written = ""
     try:
         with pytest.raises(ContextFullError):
-            async for _ in chat.stream(ChatRequest(messages, max_tokens=2000, temperature=1.2)):
-                pass
+            async for event in chat.stream(ChatRequest(messages, max_tokens=2000)):
+                written += event.text if isinstance(event, ChatText) else ""
     finally:
         await chat.aclose()
+    assert written
 
 
 def test_the_socket_is_for_its_user_only(host):

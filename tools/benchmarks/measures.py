@@ -25,6 +25,8 @@ def decode(host: Host, model: Path, bench: str, threads: int, depth: int, pairs:
     rows: list[tuple[float, float, float]] = []
     for seed in range(pairs):
         hot = {"temperature": 1.0, "seed": seed, "speculative.n_max": 0, "max_tokens": COUNT}
+        # llama-bench warms up before it measures, so the host does too.
+        host.ask(story, ignore_eos=True, **{**hot, "max_tokens": 8})
         free = host.ask(story, ignore_eos=True, **hot)
         call = host.ask(save, **{**hot, "max_tokens": 2 * COUNT}, **inside)
         rate = (call.timings["predicted_n"] - 1) / call.timings["predicted_ms"] * 1000
@@ -41,6 +43,7 @@ def prefill(host: Host, model: Path, bench: str, threads: int, pairs: int) -> di
     """Prompt tokens per second for 512 new tokens."""
     rows: list[tuple[float, float]] = []
     for seed in range(pairs):
+        host.ask([user(words(490, 2000 + seed))], max_tokens=1, **PLAIN)  # as llama-bench does
         answer = host.ask([user(words(490, 1000 + seed))], max_tokens=1, **PLAIN)
         timings = answer.timings
         theirs = 0.0
