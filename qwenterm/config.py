@@ -79,6 +79,7 @@ class AgentSettings(Section):
     seed: int = 0
     guidance: Literal["auto", "on", "off"] = "auto"
     thinking: Literal["off", "low", "high"] = "high"
+    drop_thinking: bool = True
 
 
 class ToolsSettings(Section):

@@ -84,7 +84,7 @@ async def request(
                 async for event in stream:
                     yield event
         except ContextFullError:
-            before, after = compact(runtime.history)
+            before, after = compact(runtime)
             if before == after:
                 raise
             yield Compacted(before, after)

@@ -1,4 +1,4 @@
-"""Makes room in a conversation that no longer fits: old tool results first, then old turns.
+"""Makes room in a conversation that no longer fits: old thinking, tool results, then old turns.
 
 What is replaced says what it was, so that the model can look again.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from qwenterm.agent.runtime import Runtime
 from qwenterm.core.types import Message
 
 _KEPT_RESULTS = 2
@@ -14,16 +15,27 @@ _SHORT = 400
 _CHARS_PER_TOKEN = 3.5
 
 
-def compact(history: list[Message]) -> tuple[int, int]:
-    """Shorten `history` in place; returns its size before and after, in estimated tokens.
+def compact(runtime: Runtime) -> tuple[int, int]:
+    """Shorten the conversation in place; returns its size before and after, in estimated tokens.
 
     Equal sizes mean that nothing more can be given up. Exact counts would need the server's
     tokenizer; the server decides whether it fits.
     """
+    history = runtime.history
     before = _tokens(history)
-    if not _stub_results(history):
+    if runtime.settings.drop_thinking and _drop_thinking(history):
+        runtime.thinking_from = len(history)
+    elif not _stub_results(history):
         _drop_oldest_turn(history)
     return before, _tokens(history)
+
+
+def _drop_thinking(history: list[Message]) -> bool:
+    """Forget what was thought before earlier answers: what came of it is in the answers."""
+    found = [index for index, message in enumerate(history) if message.thinking]
+    for index in found:
+        history[index] = replace(history[index], thinking="")
+    return bool(found)
 
 
 def _stub_results(history: list[Message]) -> bool:

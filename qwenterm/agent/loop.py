@@ -165,6 +165,7 @@ def _chat(runtime: Runtime, turn: _Turn) -> ChatRequest:
         max_tokens=settings.max_output_tokens,
         thinking=settings.thinking,
         prediction=predicted_text(runtime),
+        drop_thinking_before=runtime.thinking_from,
     )
 
 
@@ -182,6 +183,7 @@ def _schema_chat(runtime: Runtime, schema: Mapping[str, Any]) -> ChatRequest:
         messages=list(runtime.history),
         tools=tool_definitions(list(runtime.tools.values())),
         tool_choice="none",
+        drop_thinking_before=runtime.thinking_from,
         temperature=0.0,
         seed=settings.seed,
         max_tokens=settings.max_output_tokens,

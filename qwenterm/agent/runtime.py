@@ -41,7 +41,8 @@ class Runtime:
 
     `facts` are lines about the surroundings that change from folder to folder; they go into the
     first user message, never before the tools. `known` holds the files that the model has seen
-    whole. `output_chars` bounds what one tool result brings into the prompt.
+    whole. `output_chars` bounds what one tool result brings into the prompt. `thinking_from` is the
+    number of messages at the last compaction that dropped their thinking.
     """
 
     model: Model
@@ -56,6 +57,7 @@ class Runtime:
     approvals: Approvals = field(default_factory=Approvals)
     known: set[Path] = field(default_factory=set[Path])
     history: list[Message] = field(default_factory=list[Message])
+    thinking_from: int = 0
 
     @property
     def guided(self) -> bool:

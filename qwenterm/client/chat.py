@@ -34,7 +34,8 @@ class ChatRequest:
     `allowed_tools` narrows which of the tools may be called, without a change of the prompt;
     servers other than qwenterm's own host are not told, since many refuse it. `values` are all that
     an argument of an allowed tool may be, by tool and name. `prediction` is text
-    that the answer probably repeats, for qwenterm's own host too.
+    that the answer probably repeats, `drop_thinking_before` the number of messages whose thinking
+    is to be forgotten: for qwenterm's own host too.
     """
 
     messages: Sequence[Message]
@@ -51,6 +52,7 @@ class ChatRequest:
     thinking: Literal["off", "low", "high"] = "high"
     schema: Mapping[str, Any] | None = None
     prediction: str = ""
+    drop_thinking_before: int = 0
     continue_final: bool = False
 
 
@@ -193,6 +195,8 @@ class ChatClient:
             body["add_generation_prompt"] = False
         if self._extensions:
             body["return_progress"] = True
+            if request.drop_thinking_before:
+                body["drop_thinking_before"] = request.drop_thinking_before
             if request.prediction:
                 body["prediction"] = {"type": "content", "content": request.prediction}
         return body

@@ -209,6 +209,7 @@ class CompletionRequest(Wire):
     ignore_eos: bool = False
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high"] | None = None
     thinking_token_budget: int | None = Field(default=None, ge=0)
+    drop_thinking_before: int = Field(default=0, ge=0)
     prediction: Prediction | None = None
     draft_most: int | None = Field(default=None, ge=0, alias="speculative.n_max")
 

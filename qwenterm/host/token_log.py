@@ -129,6 +129,9 @@ def _keys(request: CompletionRequest, messages: Sequence[ChatMessage]) -> Iterat
     """Yield a hash of the conversation up to each message, tools included, thinking not."""
     tools = json.dumps([tool.model_dump() for tool in request.tools], sort_keys=True)
     digest = hashlib.sha256(tools.encode("utf-8", "replace"))
+    if request.drop_thinking_before:
+        # The logged ids have the thinking in them, so this is another conversation from here on.
+        digest.update(f"thinking dropped before {request.drop_thinking_before}".encode())
     for message in messages:
         calls = [(call.function.name, call.function.arguments) for call in message.tool_calls]
         shown = [message.role, message.content.strip(), calls]

@@ -44,8 +44,8 @@ def side(request, vocab_qwen35, vocab_qwen2, qwen35_template):
     lib.llama_model_free(model)
 
 
-def encode(log, template, messages):
-    request = CompletionRequest.model_validate({"messages": messages})
+def encode(log, template, messages, **more):
+    request = CompletionRequest.model_validate({"messages": messages, **more})
     prompt = render(template, [message.for_template() for message in request.messages])
     return request, log.encode(request, prompt)
 
@@ -116,3 +116,25 @@ def test_marks_are_where_messages_end_and_the_system_prompt_is_stable(side):
     assert encoded.stable == encoded.tokens.index(end) + 1
     assert encoded.stable in encoded.marks
     assert all(encoded.tokens[mark - 1] == end for mark in encoded.marks)
+
+
+def test_dropped_thinking_is_not_put_back_from_the_log(side):
+    """Dropped to make room, it would otherwise fill the context again at once."""
+    vocabulary, template = side
+    log = TokenLog(vocabulary)
+    messages = [{"role": "user", "content": "How?"}]
+    request, encoded = encode(log, template, messages)
+    thought = vocabulary.tokenize("a long thought\n</think>\n\n", [])
+    log.remember(request, [*encoded.tokens, *thought, *vocabulary.tokenize("So.")], "So.", [])
+    messages += [{"role": "assistant", "content": "So."}, {"role": "user", "content": "And?"}]
+    _, kept = encode(log, template, messages)
+    assert set(thought) <= set(kept.tokens)
+    request, dropped = encode(log, template, messages, drop_thinking_before=3)
+    assert dropped.spliced == 0
+    assert len(dropped.tokens) < len(kept.tokens)
+    # From there on the ids are kept again.
+    tokens = [*dropped.tokens, *thought, *vocabulary.tokenize("Thus.")]
+    log.remember(request, tokens, "Thus.", [])
+    messages += [{"role": "assistant", "content": "Thus."}, {"role": "user", "content": "More?"}]
+    _, later = encode(log, template, messages, drop_thinking_before=3)
+    assert later.tokens[: len(tokens)] == tokens
