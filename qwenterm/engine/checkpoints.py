@@ -142,6 +142,11 @@ class ParkingStore:
         return sum(parked.size for parked in self._held)
 
     @property
+    def free(self) -> int:
+        """Return the bytes that can be added before something is dropped."""
+        return self._budget - self.size
+
+    @property
     def parked(self) -> Sequence[Checkpoint]:
         """Return what is parked, oldest first."""
         return tuple(self._held)

@@ -220,6 +220,10 @@ class Llama:
         """Empty the context."""
         lib.llama_memory_clear(self._memory, True)
 
+    def state_size(self, sequence: int) -> int:
+        """Return the bytes of a sequence's whole state."""
+        return int(lib.llama_state_seq_get_size_ext(self._context, sequence, 0))
+
     def state(self, sequence: int, *, partial: bool = False) -> State:
         """Return a sequence's state; `partial`: only what cannot be cut (the recurrent part).
 

@@ -106,3 +106,25 @@ def test_two_hundred_cancels_leave_no_trace(tiny_model):
     assert after.cached > 100
     assert after.tokens == alone(llama, prompt, 20)
     llama.close()
+
+
+def test_a_long_idle_conversation_makes_way_and_comes_back(hybrid_llama):
+    """Each token passes over all that is in the context: others would slow down who is there."""
+    bench = Bench(hybrid_llama)
+    main, side = words(bench, 1500, 5), words(bench, 200, 6)
+    bench.run(main, 4)
+    bench.run(side, 4)
+    assert bench.slots.parking.size > 0
+    assert sum(len(slot.tokens) for slot in bench.slots.slots) < 300
+    back = bench.run([*main, *words(bench, 20, 7)], 4)
+    assert back.cached >= len(main) - 1
+
+
+def test_nothing_makes_way_where_no_memory_is_set_aside(hybrid_llama):
+    """Slower is better than lost."""
+    bench = Bench(hybrid_llama, parking=0)
+    main, side = words(bench, 1500, 5), words(bench, 200, 6)
+    bench.run(main, 4)
+    bench.run(side, 4)
+    back = bench.run([*main, *words(bench, 20, 7)], 4)
+    assert back.cached >= len(main) - 1

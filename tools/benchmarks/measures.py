@@ -22,7 +22,7 @@ def decode(host: Host, model: Path, bench: str, threads: int, depth: int, pairs:
         user(words(max(depth - 150, 8), depth + 1) + "\nSave a story of 300 words in story.txt.")
     ]
     inside = {"tools": [WRITE], "tool_choice": "required"}
-    rows: list[tuple[float, float, float]] = []
+    rows: list[tuple[float, ...]] = []
     for seed in range(pairs):
         hot = {"temperature": 1.0, "seed": seed, "speculative.n_max": 0, "max_tokens": COUNT}
         # llama-bench warms up before it measures, so the host does too.
@@ -30,28 +30,27 @@ def decode(host: Host, model: Path, bench: str, threads: int, depth: int, pairs:
         free = host.ask(story, ignore_eos=True, **hot)
         call = host.ask(save, **{**hot, "max_tokens": 2 * COUNT}, **inside)
         rate = (call.timings["predicted_n"] - 1) / call.timings["predicted_ms"] * 1000
-        theirs = 0.0
-        if bench:
-            theirs = llama_bench(
-                bench, model, threads, "-p", "0", "-n", str(COUNT), "-d", str(depth)
-            )[0]
-        rows.append((free.decode_rate, rate, theirs))
+        row = [free.decode_rate, rate]
+        for answer in (free, call) if bench else ():
+            start = str(answer.usage["prompt_tokens"])
+            options = ("-p", "0", "-n", str(answer.timings["predicted_n"]), "-d", start)
+            row.append(llama_bench(bench, model, threads, *options)[0])
+        rows.append(tuple(row))
     return _against(rows, ("free", "in_call"))
 
 
 def prefill(host: Host, model: Path, bench: str, threads: int, pairs: int) -> dict:
     """Prompt tokens per second for 512 new tokens."""
-    rows: list[tuple[float, float]] = []
+    rows: list[tuple[float, ...]] = []
     for seed in range(pairs):
         host.ask([user(words(490, 2000 + seed))], max_tokens=1, **PLAIN)  # as llama-bench does
         answer = host.ask([user(words(490, 1000 + seed))], max_tokens=1, **PLAIN)
         timings = answer.timings
-        theirs = 0.0
+        row = [timings["prompt_n"] / timings["prompt_ms"] * 1000]
         if bench:
-            theirs = llama_bench(bench, model, threads, "-p", str(timings["prompt_n"]), "-n", "0")[
-                0
-            ]
-        rows.append((timings["prompt_n"] / timings["prompt_ms"] * 1000, theirs))
+            options = ("-p", str(timings["prompt_n"]), "-n", "0")
+            row.append(llama_bench(bench, model, threads, *options)[0])
+        rows.append(tuple(row))
     return _against(rows, ("prefill",))
 
 
@@ -174,14 +173,14 @@ def drafting(host: Host, pairs: int) -> dict:
 
 
 def _against(rows: list[tuple[float, ...]], names: tuple[str, ...]) -> dict:
-    """Return medians of each column, and of its ratio to the last one in the same row."""
+    """Return medians of each column, and of its ratio to llama-bench's column, if there is one."""
     result: dict[str, float] = {}
+    count = len(names)
     for place, name in enumerate(names):
         result[name] = statistics.median(row[place] for row in rows)
-        if all(row[-1] for row in rows):
-            result[f"{name}_of_llama_bench"] = statistics.median(
-                row[place] / row[-1] for row in rows
-            )
-    if all(row[-1] for row in rows):
-        result["llama_bench"] = statistics.median(row[-1] for row in rows)
+        if all(len(row) == 2 * count for row in rows):
+            theirs = [row[count + place] for row in rows]
+            ratios = (row[place] / row[count + place] for row in rows)
+            result[f"{name}_of_llama_bench"] = statistics.median(ratios)
+            result[f"{name}_llama_bench"] = statistics.median(theirs)
     return result

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx
 
 from qwenterm.host import lifecycle
@@ -150,34 +151,9 @@ class Hammer:
         if kind == "schema":
             body["response_format"] = {"type": "json_schema", "json_schema": {"schema": SCHEMA}}
         give_up = dice.uniform(0, 4) if dice.random() < 0.3 else 60
-        text, finish = "", ""
-        calls: list[str] = []
-        socket = str(lifecycle.socket_path(self.folder))
-        transport = httpx.AsyncHTTPTransport(uds=socket, verify=False)
         try:
-            async with (
-                asyncio.timeout(give_up),
-                httpx.AsyncClient(transport=transport, timeout=120) as http,
-                http.stream("POST", "http://host/v1/chat/completions", json=body) as response,
-            ):
-                if response.status_code != 200:
-                    said = (await response.aread()).decode()
-                    if "loading" not in said and "no model" not in said:
-                        self.problems.append(f"{response.status_code}: {said[:200]}")
-                    await asyncio.sleep(0.2)
-                    return None
-                async for line in response.aiter_lines():
-                    if not line.startswith("data: {"):
-                        continue
-                    chunk = json.loads(line[6:])
-                    if "error" in chunk:
-                        self.problems.append(str(chunk["error"])[:200])
-                        return None
-                    for choice in chunk["choices"]:
-                        text += choice["delta"].get("content") or ""
-                        for call in choice["delta"].get("tool_calls", ()):
-                            calls.append(call["function"]["arguments"])
-                        finish = choice["finish_reason"] or finish
+            with anyio.fail_after(give_up):
+                return await self._stream(kind, body)
         except TimeoutError:
             self.counts["cancels"] += 1
             if give_up == 60:
@@ -187,6 +163,34 @@ class Hammer:
             self.counts["lost"] += 1
             await asyncio.sleep(0.2)
             return None
+
+    async def _stream(self, kind: str, body: dict[str, Any]) -> str | None:
+        text, finish = "", ""
+        calls: list[str] = []
+        socket = str(lifecycle.socket_path(self.folder))
+        transport = httpx.AsyncHTTPTransport(uds=socket, verify=False)
+        async with (
+            httpx.AsyncClient(transport=transport, timeout=120) as http,
+            http.stream("POST", "http://host/v1/chat/completions", json=body) as response,
+        ):
+            if response.status_code != 200:
+                said = (await response.aread()).decode()
+                if "loading" not in said and "no model" not in said:
+                    self.problems.append(f"{response.status_code}: {said[:200]}")
+                await asyncio.sleep(0.2)
+                return None
+            async for line in response.aiter_lines():
+                if not line.startswith("data: {"):
+                    continue
+                chunk = json.loads(line[6:])
+                if "error" in chunk:
+                    self.problems.append(str(chunk["error"])[:200])
+                    return None
+                for choice in chunk["choices"]:
+                    text += choice["delta"].get("content") or ""
+                    for call in choice["delta"].get("tool_calls", ()):
+                        calls.append(call["function"]["arguments"])
+                    finish = choice["finish_reason"] or finish
         self.counts["answers"] += 1
         self._check(kind, text, finish, calls)
         return text
