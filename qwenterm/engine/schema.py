@@ -1,8 +1,9 @@
 """JSON schemas as GBNF rules, by llama.cpp's converter with what it leaves out.
 
-It ignores `minimum`, and a model does ask for line 0. It writes an enumeration as one alternative
-after the other, all of which the grammar carries along with each token; a long one becomes a tree
-of common beginnings here.
+It ignores `minimum`, and a model does ask for line 0. It does not escape backslashes, so a choice
+or a name with a quotation mark in it gives a grammar that cannot be read. It writes an enumeration
+as one alternative after the other, all of which the grammar carries along with each token; here it
+is a tree of common beginnings.
 """
 
 from __future__ import annotations
@@ -12,9 +13,8 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from qwenterm.core.gbnf import choice
+from qwenterm.core.gbnf import literal as gbnf_literal
 from qwenterm.engine.native import SchemaConverter
-
-_LONG_ENUM = 16
 
 
 def schema_rules(schemas: Mapping[str, Mapping[str, Any]]) -> str:
@@ -39,7 +39,7 @@ def schema_rules(schemas: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 class _Converter(SchemaConverter):
-    """llama.cpp's converter with lower bounds of whole numbers (0 and 1) and long enumerations.
+    """llama.cpp's converter with lower bounds of whole numbers (0 and 1) and right literals.
 
     Other bounds are checked only when the call is validated.
     """
@@ -52,9 +52,13 @@ class _Converter(SchemaConverter):
         if plain and isinstance(minimum, int) and minimum >= 0:
             digits = "[1-9] [0-9]{0,15}" if minimum else '("0" | [1-9] [0-9]{0,15})'
             return base._add_rule(name or "root", f"{digits} space")
-        choices: Any = schema.get("enum")
-        if isinstance(choices, list) and len(cast("list[Any]", choices)) >= _LONG_ENUM:
-            texts = [json.dumps(item) for item in cast("list[Any]", choices)]
+        choices: Any = [schema["const"]] if "const" in schema else schema.get("enum")
+        if isinstance(choices, list) and choices:
+            values = cast("list[Any]", choices)
+            texts = [json.dumps(item, ensure_ascii=False) for item in values]
             return base._add_rule(name or "root", f"{choice(texts)} space")
         parent: Any = super()
         return parent.visit(schema, name)
+
+    def _format_literal(self, literal: str) -> str:
+        return gbnf_literal(literal)

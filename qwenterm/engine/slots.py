@@ -23,8 +23,8 @@ from qwenterm.engine.warm import WarmStore
 # Fewer tokens than this are evaluated again sooner than looked after.
 _WORTH_SHARING = 8
 _WORTH_PARKING = 64
-# Attention passes over the cells of others too: at 2 cores, 1,500 of them make a token 5% slower and
-# a prompt 2%. To save and restore a state takes some milliseconds.
+# Attention passes over the cells of others too: at 2 cores, 1,500 of them make a token 5% slower
+# and a prompt 2%. To save and restore a state takes some milliseconds.
 _MOST_IDLE = 256
 
 

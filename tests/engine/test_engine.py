@@ -182,3 +182,23 @@ def test_a_file_that_is_no_model_is_refused_by_name(tmp_path):
 def test_loading_can_be_stopped(tiny_model):
     with pytest.raises(LoadCancelledError):
         Llama(tiny_model, LoadParameters(n_ctx=512), lambda _fraction: False)
+
+
+@pytest.mark.parametrize("syntax", [JSON, TAGGED], ids=lambda syntax: syntax.name)
+def test_choices_and_names_with_quotes_and_accents_are_written_as_they_are(bench, syntax):
+    """One tool with such a choice made every request with it fail."""
+    choices = {"enum": ['tw"o', "back\\slash", "vier ä"]}
+    inner = {"type": "object", "properties": {'a "b"': choices}, "required": ['a "b"']}
+    outer = {
+        "type": "object",
+        "properties": {"deep": inner, "only": {"const": 'x"y\\'}},
+        "required": ["deep", "only"],
+    }
+    offered = [ToolSpec("tool", outer)]
+    grammar = syntax.grammar(offered, schema_rules)
+    job = bench.run(
+        bench.tokens("call:<tool_call>"), 200, GREEDY, grammar=grammar, until=syntax.closed
+    )
+    name, arguments = syntax.read(job.text, offered)
+    assert name == "tool"
+    jsonschema.validate(arguments, outer)
